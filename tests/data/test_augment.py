@@ -1,0 +1,165 @@
+"""Augmented boxes must fit their objects: objects are painted in colours of their own and found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolo_cosine.config.schema import AugmentConfig
+from yolo_cosine.data.augment import GREY, augment_image, mosaic_tiles, warp_boxes
+from yolo_cosine.data.index import TrainableBoxes
+from yolo_cosine.data.sampler import augment_params, epoch_draws
+
+SIZE, N = 128, 12
+NO_COLOUR = {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
+
+
+def painted_set():
+    """Images of one grey, each with a filled rectangle of a colour that tells the image; and its boxes."""
+    rng = np.random.default_rng(0)
+    images, boxes = [], []
+    for i in range(N):
+        w, h = (SIZE, 96) if i % 2 else (80, SIZE)
+        image = np.full((h, w, 3), GREY, dtype=np.uint8)
+        x1, y1 = int(rng.integers(5, w // 2)), int(rng.integers(5, h // 2))
+        x2, y2 = int(rng.integers(x1 + 20, w - 2)), int(rng.integers(y1 + 20, h - 2))
+        image[y1:y2, x1:x2] = (255, 20 * i, 0)
+        images.append(image)
+        boxes.append([x1 / w, y1 / h, x2 / w, y2 / h])
+    labels = TrainableBoxes(np.arange(N + 1), np.array(boxes, np.float32), np.arange(N), np.arange(N) % 3 == 0, ())
+    return images, labels
+
+
+IMAGES, LABELS = painted_set()
+POOL = np.arange(N)
+
+
+def augmented(config, epoch, k, mosaic=True):
+    return augment_image(IMAGES.__getitem__, LABELS, sampled(config, epoch, mosaic), k, SIZE)
+
+
+def sampled(config, epoch, mosaic=True):
+    return augment_params(POOL, epoch_draws(3, epoch, N), POOL, SIZE, config, mosaic)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    epoch=st.integers(0, 10**6),
+    k=st.integers(0, N - 1),
+    degrees=st.sampled_from([0.0, 25.0]),
+    shear=st.sampled_from([0.0, 8.0]),
+    perspective=st.sampled_from([0.0, 0.0008]),
+    mosaic=st.booleans(),
+)
+def test_boxes_enclose_their_objects(epoch, k, degrees, shear, perspective, mosaic):
+    config = AugmentConfig(degrees=degrees, shear=shear, perspective=perspective, flipud=0.5, **NO_COLOUR)
+    image, boxes = augmented(config, epoch, k, mosaic)
+    assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
+    assert (boxes.image == k).all()
+    tiles = sampled(config, epoch, mosaic).tiles[k, : 4 if mosaic else 1].tolist()
+    shown = {}
+    for box, label, crowd in zip(boxes.xyxy, boxes.classes, boxes.crowd, strict=True):
+        assert crowd == (label % 3 == 0)
+        assert 0 <= box[0] < box[2] <= SIZE and 0 <= box[1] < box[3] <= SIZE
+        shown[int(label)] = box
+    for label, box in shown.items():
+        if tiles.count(label) > 1:  # the same photograph twice in a mosaic
+            continue
+        colour = np.array([255, 20 * label, 0])
+        ys, xs = np.nonzero((abs(image.astype(int) - colour) <= 4).all(-1))
+        if len(xs) == 0:
+            continue
+        seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        # the colour lies in the box, and without rotation the box is tight but for the blended edge
+        assert (seen[:2] >= box[:2] - 1.5).all() and (seen[2:] <= box[2:] + 1.5).all(), (seen, box)
+        if not (degrees or shear or perspective):
+            assert abs(seen - box).max() <= 2.5, (seen, box)
+
+
+def test_without_strengths_the_image_is_centred_and_whole():
+    config = AugmentConfig(mosaic=0.0, translate=0.0, scale=0.0, fliplr=0.0, **NO_COLOUR)
+    image, boxes = augmented(config, 0, 1)  # 128 wide, 96 high
+    np.testing.assert_array_equal(image[16:112], IMAGES[1])
+    assert (image[:16] == GREY).all() and (image[112:] == GREY).all()
+    expected = LABELS.xyxy[1] * (128, 96, 128, 96) + (0, 16, 0, 16)
+    np.testing.assert_allclose(boxes.xyxy[0], expected, atol=1e-4)
+
+
+def test_colour_shifts_leave_grey_grey_and_boxes_alone():
+    plain = AugmentConfig(hsv_h=0.0, hsv_s=0.0, hsv_v=0.0)
+    strong = AugmentConfig(hsv_h=0.5, hsv_s=0.9, hsv_v=0.0)
+    (a, boxes_a), (b, boxes_b) = augmented(plain, 4, 2), augmented(strong, 4, 2)
+    np.testing.assert_array_equal(boxes_a.xyxy, boxes_b.xyxy)
+    grey = (a == GREY).all(-1)
+    assert grey.any() and (b[grey] == GREY).all()
+    assert (a != b).any()
+
+
+@pytest.mark.parametrize("center", [(64, 64), (192, 192), (64, 192), (130, 100)])
+def test_mosaic_tiles_meet_at_the_centre_and_stay_on_the_canvas(center):
+    shapes = [(128, 96), (100, 128), (128, 128), (50, 128)]
+    tiles = mosaic_tiles(shapes, center, SIZE)
+    assert tiles[0].canvas[2:] == center and tiles[3].canvas[:2] == center
+    assert (tiles[1].canvas[0], tiles[1].canvas[3]) == center
+    assert (tiles[2].canvas[2], tiles[2].canvas[1]) == center
+    for tile, (h, w) in zip(tiles, shapes, strict=True):
+        (sx1, sy1, sx2, sy2), (cx1, cy1, cx2, cy2) = tile.source, tile.canvas
+        assert (sx2 - sx1, sy2 - sy1) == (cx2 - cx1, cy2 - cy1)
+        assert 0 <= sx1 <= sx2 <= w and 0 <= sy1 <= sy2 <= h
+        assert 0 <= cx1 <= cx2 <= 2 * SIZE and 0 <= cy1 <= cy2 <= 2 * SIZE
+
+
+@pytest.mark.parametrize(
+    ("box", "stays"),
+    [
+        ((10, 10, 60, 60), True),
+        ((-45, 10, 5, 60), False),  # exactly a tenth is left
+        ((-44, 10, 6, 60), True),
+        ((10, 10, 12, 60), False),  # two pixels wide
+        ((10, 10, 12.5, 60), True),
+        ((10, 10, 20, 10), False),
+    ],
+)
+def test_which_boxes_stay(box, stays):
+    warped, kept = warp_boxes(np.array([box], dtype=np.float64), np.eye(3), 1.0, SIZE)
+    assert kept.tolist() == [stays] and len(warped) == stays
+
+
+def test_the_same_boxes_as_ultralytics_random_perspective():
+    """The matrix, the clipping and the choice of boxes, against the peer's class with the same random numbers."""
+    from ultralytics.data.augment import RandomPerspective
+
+    rng = np.random.default_rng(5)
+    first = rng.uniform(0, 200, (200, 2))
+    boxes = np.concatenate((first, first + rng.uniform(1, 60, (200, 2))), 1).astype(np.float32)
+    for angle, scale, shear in ((0.0, 0.7, (0.0, 0.0)), (20.0, 1.4, (3.0, -6.0))):
+        from types import SimpleNamespace
+
+        from yolo_cosine.data.augment import warp_matrix
+
+        params = SimpleNamespace(
+            angle=[angle],
+            scale=[scale],
+            shear=np.array([shear]),
+            perspective=np.zeros((1, 2)),
+            shift=np.array([[70.0, 58.0]]),
+        )
+        matrix = warp_matrix(params, 0, (256, 256), SIZE)
+        import cv2
+
+        rotation = np.eye(3)
+        rotation[:2] = cv2.getRotationMatrix2D(angle=angle, center=(0, 0), scale=scale)
+        shearing = np.eye(3)
+        shearing[0, 1], shearing[1, 0] = np.tan(np.deg2rad(shear))
+        to_center, shift = np.eye(3), np.eye(3)
+        to_center[:2, 2], shift[:2, 2] = -128, (70.0, 58.0)
+        np.testing.assert_allclose(matrix, shift @ shearing @ rotation @ to_center, atol=1e-9)
+
+        peer = RandomPerspective(size=(SIZE, SIZE))
+        moved = peer.apply_bboxes(boxes, matrix.astype(np.float32)).clip(0, SIZE)
+        chosen = peer.box_candidates(boxes.T * scale, moved.T)
+        ours, kept = warp_boxes(boxes.astype(np.float64), matrix, scale, SIZE)
+        np.testing.assert_array_equal(kept, chosen)
+        np.testing.assert_allclose(ours, moved[chosen], atol=1e-3)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import types
+
+import pytest
+import torch
+
+from yolo_cosine.config.load import load_config
+from yolo_cosine.engine.optim import applied, apply_schedule, build_optimizer, clip_gradients
+from yolo_cosine.model import detector
+from yolo_cosine.schedules.build import build_schedule
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return detector.build_detector("yolo11n", ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "MuSGD"])
+def test_groups_are_those_of_ultralytics(model, name):
+    from ultralytics.engine.trainer import BaseTrainer
+
+    detector.freeze(model, None)
+    config = load_config(None, [f"optimizer={name}", "batch=16", "nominal_batch=64"])
+    optimizer, groups = build_optimizer(model, config)
+    peer = BaseTrainer.build_optimizer(
+        types.SimpleNamespace(), model, name, lr=config.lr0, momentum=config.momentum, decay=config.weight_decay
+    )
+    ids = {"weight": "weight", "bn": "norm", "bias": "bias", "muon": "muon"}
+
+    def described(optimizer, kind):
+        return {
+            (frozenset(id(p) for p in g["params"] if p.requires_grad), kind(g), round(g["lr"], 9), g["weight_decay"])
+            for g in optimizer.param_groups
+            if any(p.requires_grad for p in g["params"])
+        }
+
+    ours = described(optimizer, lambda g: g["name"].removeprefix("head_"))
+    assert ours == described(peer, lambda g: ids[g["param_group"]])
+    assert type(optimizer) is type(peer)
+    assert [g.name for g in groups] == [g["name"] for g in optimizer.param_groups]
+    for key in ("nesterov", "momentum", "betas", "use_muon"):
+        assert {g.get(key) for g in optimizer.param_groups} == {
+            g.get(key) for g in peer.param_groups if len(g["params"])
+        }
+
+
+def test_frozen_parameters_are_in_no_group(model):
+    detector.freeze(model, 10)
+    optimizer, _ = build_optimizer(model, load_config(None))
+    assert all(p.requires_grad for g in optimizer.param_groups for p in g["params"])
+    detector.freeze(model, None)
+
+
+def test_what_is_logged_is_what_was_applied(model):
+    config = load_config(None, ["epochs=10", "warmup_epochs=2"])
+    optimizer, groups = build_optimizer(model, config)
+    schedule = build_schedule(config, groups, 10)
+    for step in (0, 7, 20, 99):
+        apply_schedule(optimizer, groups, schedule, step)
+        values = applied(optimizer)
+        assert set(values) == {"lr/weight", "lr/norm", "lr/bias", "momentum"}
+        assert values["lr/bias"] == next(g["lr"] for g in optimizer.param_groups if g["name"] == "bias")
+        assert values["momentum"] == optimizer.param_groups[1]["momentum"]
+    assert values["lr/weight"] == pytest.approx(config.lr0 * config.lrf)
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.0, 1e9])
+def test_clipping(limit):
+    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))]
+    for p in parameters:
+        p.grad = torch.full_like(p, 3.0)
+    norm = clip_gradients(parameters, limit)
+    assert norm.item() == pytest.approx(3 * 7**0.5)
+    after = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
+    assert after == pytest.approx(1.0 if limit == 1.0 else norm.item(), rel=1e-5)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from yolo_cosine.config.schema import ModelConfig
+from yolo_cosine.errors import UserError
+from yolo_cosine.model import detector
+from yolo_cosine.model.ema import Ema
+
+NAMES = ("a", "b", "c")
+GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 10}
+FAMILIES = [
+    "yolov5n",
+    "yolov5nu",
+    "yolov8n",
+    "yolov9t",
+    "yolov10n",
+    "yolo11n",
+    "yolo12n",
+    "yolo26n",
+    "yolov8n-p6",
+    "yolov8n-p2",
+]
+
+IMAGE_OF_BOX = torch.tensor([0, 0, 1])
+CLASSES = torch.tensor([0, 1, 2])
+BOXES = torch.tensor([[10.0, 10, 90, 90], [50, 50, 160, 200], [5, 5, 100, 100]])
+NO_CROWD = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    return detector.build_detector("yolo11n", NAMES)
+
+
+def images(n=2, height=256, width=192):
+    return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_and_detects(name):
+    torch.manual_seed(0)
+    model = detector.build_detector(name, NAMES)
+    assert model.names == {0: "a", 1: "b", 2: "c"}
+    loss = detector.DetectionLoss(model, **GAINS)
+    loss.start_epoch(0)
+    total, items = loss(model(images()), (256, 192), IMAGE_OF_BOX, CLASSES, BOXES, *NO_CROWD)
+    assert items.shape == (3,) and torch.isfinite(items).all()
+    total.backward()
+    grads = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and torch.isfinite(g).all() for g in grads)
+    fused = detector.inference_copy(model, 300)
+    nms_free = name in {"yolov10n", "yolo26n"}
+    assert detector.is_end_to_end(fused) == nms_free
+    with torch.inference_mode():
+        output = detector.predict(fused, images(), contextlib.nullcontext())
+    assert output.shape == (2, 300, 6) if nms_free else (2, sum(256 * 192 // int(s) ** 2 for s in model.stride), 7)
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
+def test_predict_equals_the_networks_own_forward(name):
+    torch.manual_seed(0)
+    model = detector.build_detector(name, NAMES)
+    fused = detector.inference_copy(model, 300, nms=True)
+    with torch.inference_mode():
+        ours = detector.predict(fused, images(), contextlib.nullcontext())
+        theirs = fused(images())[0].permute(0, 2, 1)
+    center, half = theirs[..., :2], theirs[..., 2:4] / 2
+    torch.testing.assert_close(ours, torch.cat((center - half, center + half, theirs[..., 4:]), -1))
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolov10n", "yolo26n"])
+def test_without_crowds_the_loss_is_ultralytics_own(name):
+    torch.manual_seed(0)
+    model = detector.build_detector(name, NAMES).train()
+    peer = copy.deepcopy(model)
+    loss = detector.DetectionLoss(model, **GAINS)
+    loss.start_epoch(4)
+    total, items = loss(model(images()), (256, 192), IMAGE_OF_BOX, CLASSES, BOXES, *NO_CROWD)
+    peer.args = SimpleNamespace(**GAINS)
+    criterion = peer.init_criterion()
+    for _ in range(4):  # the trainer calls it after each epoch
+        getattr(criterion, "update", lambda: None)()
+    scale = torch.tensor([192, 256, 192, 256])
+    xywh = torch.cat(((BOXES[:, :2] + BOXES[:, 2:]) / 2, BOXES[:, 2:] - BOXES[:, :2]), 1) / scale
+    expected, expected_items = criterion(peer(images()), {"batch_idx": IMAGE_OF_BOX, "cls": CLASSES, "bboxes": xywh})
+    total.backward()
+    expected.sum().backward()
+    assert total.item() == pytest.approx(expected.sum().item(), rel=1e-6)
+    assert items.tolist() == pytest.approx([v.item() for v in expected_items.values()], rel=1e-6)
+    for (key, p), q in zip(model.named_parameters(), peer.parameters(), strict=True):
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
+def test_nothing_inside_a_crowd_is_penalised_but_objects_in_it_still_count(name):
+    torch.manual_seed(0)
+    model = detector.build_detector(name, NAMES).train()
+    loss = detector.DetectionLoss(model, **GAINS)
+    crowd = torch.tensor([[40.0, 40, 150, 180]])
+    outputs = model(images())
+    branch = outputs.get("one2one", outputs)
+    branch["scores"].retain_grad()
+
+    def gradient(crowds):
+        branch["scores"].grad = None
+        total, _ = loss(outputs, (256, 192), IMAGE_OF_BOX, CLASSES, BOXES, *crowds)
+        total.backward(retain_graph=True)
+        return branch["scores"].grad.clone()
+
+    plain, ignoring = gradient(NO_CROWD), gradient((torch.tensor([1]), crowd))
+    centers = torch.cat([detector._anchor_centers((256, 192), float(s), torch.device("cpu")) for s in model.stride])
+    inside = ((centers >= crowd[0, :2]) & (centers <= crowd[0, 2:])).all(1)
+    changed = (plain != ignoring).any(1)
+    assert not changed[0].any()  # the other image
+    assert not changed[1, ~inside].any()  # outside of it
+    silent = (ignoring[1] == 0).all(0)
+    assert (silent <= inside).all()  # only there is the gradient zero,
+    assert silent[inside].float().mean() > 0.9  # and there it is,
+    assert (~silent & inside).any()  # but for anchors with an object of their own
+    assert torch.equal(plain[1][:, ~silent], ignoring[1][:, ~silent])
+
+
+def test_unknown_architectures_and_heads_that_are_no_detectors(tmp_path):
+    with pytest.raises(UserError, match=r"model: 'yolo99n'.*yolo11s\.yaml"):
+        detector.build_detector("yolo99n", NAMES)
+    with pytest.raises(UserError, match="Segment"):
+        detector.build_detector("yolo11n-seg.yaml", NAMES)
+    (tmp_path / "m.yaml").write_text("nc: 3\nbackbone: 7\nhead: []\n")
+    with pytest.raises(UserError, match="cannot be built"):
+        detector.build_detector(str(tmp_path / "m.yaml"), NAMES)
+
+
+def save(model, path):
+    path.write_bytes(detector.export_ultralytics(model, {}, {}, 0))
+    return str(path)
+
+
+def test_weights_of_the_same_classes_are_taken_over_whole(small, tmp_path):
+    path = save(small, tmp_path / "w.pt")
+    torch.manual_seed(9)
+    model = detector.build_detector("yolo11n", NAMES)
+    transfer = detector.load_weights(model, ModelConfig(weights=path))
+    assert transfer.fresh == () and transfer.loaded == transfer.total
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, small.state_dict()[key]), key
+
+
+def test_a_class_head_of_another_size_is_reported_and_known_classes_are_kept(small, tmp_path):
+    path = save(small, tmp_path / "w.pt")
+    torch.manual_seed(9)
+    model = detector.build_detector("yolo11n", ("new", "b", "x", "y", "z"))
+    transfer = detector.load_weights(model, ModelConfig(weights=path))
+    assert "tensors taken over from" in str(transfer)
+    assert torch.equal(model.model[0].conv.weight, small.model[0].conv.weight)
+    ours, theirs = model.model[-1].cv3[0][-1], small.model[-1].cv3[0][-1]
+    assert torch.equal(ours.weight[1], theirs.weight[1])  # the class "b"
+    other = detector.build_detector("yolo11n", ("p", "q"))
+    transfer = detector.load_weights(other, ModelConfig(weights=path))
+    assert any("cv3" in name for name in transfer.fresh)
+    assert "start anew, in model.23.cv3" in str(transfer)
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda p: p, "there is no such file"),
+        (lambda p: (p.write_bytes(b"") and p) or p, "cannot be loaded"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 cut off") and p, "cannot be loaded"),
+        (lambda p: torch.save({"model": _Bomb()}, p) or p, "trust_weights: true"),
+        (lambda p: torch.save({"weights": torch.zeros(3)}, p) or p, "holds no network"),
+        (lambda p: p.with_suffix(".onnx"), r"is no \.pt file"),
+    ],
+    ids=["missing", "empty", "truncated", "code", "no-network", "suffix"],
+)
+def test_bad_checkpoints(small, make, match, tmp_path, capsys):
+    path = make(tmp_path / "w.pt")
+    with pytest.raises(UserError, match=match):
+        detector.load_weights(copy.deepcopy(small), ModelConfig(weights=str(path)))
+    assert "must not run" not in capsys.readouterr().out
+
+
+def test_freeze(small):
+    model = copy.deepcopy(small)
+    assert detector.freeze(model, 10) > 50
+    assert not any(p.requires_grad for n, p in model.named_parameters() if int(n.split(".")[1]) < 10)
+    detector.train_mode(model, 10)
+    assert not model.model[0].bn.training and model.model[16].cv1.bn.training
+    assert detector.freeze(model, None) == 0
+    assert sum(p.requires_grad for p in model.parameters()) == sum(1 for _ in model.parameters()) - 1  # the DFL's
+    with pytest.raises(UserError, match="layers 0 to 23"):
+        detector.freeze(model, [24])
+    with pytest.raises(UserError, match="nothing to train"):
+        detector.freeze(model, 24)
+
+
+def test_the_average_equals_ultralytics_own(small):
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    model = copy.deepcopy(small)
+    ours, peer = Ema(model, 0.9999, 2000), ModelEMA(model)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn(p.shape, generator=generator))
+        model.model[0].bn.num_batches_tracked += 1
+        ours.update()
+        peer.update(model)
+    for key, value in ours.model.state_dict().items():
+        if "num_batches" not in key:
+            torch.testing.assert_close(value, peer.ema.state_dict()[key], rtol=1e-6, atol=1e-6)
+    assert ours.model.model[0].bn.num_batches_tracked == 3

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolo_cosine.model.nms import box_iou, greedy_nms, suppress
+
+
+def loop(boxes, classes, iou, max_det):
+    """The definition: go through the boxes, best first, and keep what no kept one of its class overlaps."""
+    kept = []
+    for i in range(len(boxes)):
+        rivals = [k for k in kept if classes[k] == classes[i]]
+        if not rivals or (box_iou(boxes[i : i + 1], boxes[rivals]) <= iou).all():
+            kept.append(i)
+    return kept[:max_det]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(0, 700),
+    seed=st.integers(0, 99),
+    iou=st.sampled_from([0.1, 0.45, 0.7, 1.0]),
+    most=st.sampled_from([5, 300, 10**6]),
+)
+def test_equals_the_greedy_loop(n, seed, iou, most):
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.rand(n, 2, generator=generator) * 100
+    boxes = torch.cat((first, first + torch.rand(n, 2, generator=generator) * 60), 1)
+    classes = torch.randint(0, 3, (n,), generator=generator)
+    assert greedy_nms(boxes, classes, iou, most).tolist() == loop(boxes, classes, iou, most)
+
+
+def test_equals_ultralytics_non_max_suppression():
+    from ultralytics.utils.nms import non_max_suppression
+
+    generator = torch.Generator().manual_seed(0)
+    center, side = torch.rand(2, 900, 2, generator=generator) * 320, torch.rand(2, 900, 2, generator=generator) * 80 + 4
+    scores = torch.rand(2, 900, 4, generator=generator) ** 4
+    peer = non_max_suppression(
+        torch.cat((center, side, scores), -1).transpose(1, 2), 0.2, 0.6, multi_label=True, max_det=200, max_time_img=1e9
+    )
+    ours = suppress(torch.cat((center - side / 2, center + side / 2, scores), -1), 0.2, 0.6, 200)
+    for a, b in zip(ours, peer, strict=True):
+        assert len(a) == len(b) > 50
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
+
+
+def test_degenerate_boxes_and_empty_input():
+    boxes = torch.tensor([[5.0, 5, 5, 5], [5.0, 5, 5, 5], [0, 0, 10, 10]])
+    assert greedy_nms(boxes, torch.zeros(3), 0.5, 10).tolist() == [0, 1, 2]
+    assert suppress(torch.zeros(2, 7, 6), 0.1, 0.5, 10)[1].shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [((0, 0, 2, 2), (1, 1, 3, 3), 1 / 7), ((0, 0, 1, 1), (1, 1, 2, 2), 0.0)]
+)
+def test_iou(a, b, expected):
+    assert box_iou(torch.tensor([a]).float(), torch.tensor([b]).float()).item() == pytest.approx(expected)

@@ -1,0 +1,114 @@
+"""The metrics against pycocotools on the same detections."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from yolo_cosine import events
+from yolo_cosine.data.index import Category, build_index
+from yolo_cosine.evaluate import Detections, ground_truth, score, write_predictions
+
+CATEGORIES = (Category(2, "a"), Category(7, "b"), Category(90, "never there"))
+
+
+def random_case(seed):
+    """Images with boxes, crowds and faults, and detections around them."""
+    rng = np.random.default_rng(seed)
+    images = [(10 * i + 3, f"{i}.jpg", 200, 150) for i in range(30)]
+    annotations = []
+    for image_id, *_ in images:
+        for _ in range(rng.integers(0, 12)):
+            w, h = np.exp(rng.uniform(1, 5, 2))
+            area = w * h * rng.uniform(0.3, 1)
+            box = (float(rng.uniform(0, 150)), float(rng.uniform(0, 100)), float(w), float(h))
+            annotations.append((image_id, int(rng.integers(0, 2)), box, float(area), bool(rng.random() < 0.1)))
+    annotations.append((3, 0, (5.0, 5.0, 0.0, 0.0), 0.0, False))
+    index = build_index("case", None, images, annotations, CATEGORIES)
+    chosen = rng.integers(0, len(index.boxes), 900)
+    boxes = index.boxes[chosen] + rng.normal(0, 6, (900, 4))
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], 0.5)
+    labels = np.where(rng.random(900) < 0.85, index.classes[chosen], rng.integers(0, 3, 900))
+    scores = np.round(rng.random(900), 2)  # with ties
+    order = np.lexsort((-scores, index.image_of_box[chosen]))
+    return index, Detections(index.image_of_box[chosen][order], boxes[order], scores[order], labels[order])
+
+
+def pycocotools_figures(index, found, tmp_path):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    ids = [c.id for c in CATEGORIES]
+    truth = {
+        "images": [{"id": int(i), "width": 200, "height": 150} for i in index.image_ids],
+        "categories": [{"id": c.id, "name": c.name} for c in CATEGORIES],
+        "annotations": [
+            {
+                "id": k + 1, "image_id": int(index.image_ids[i]), "category_id": ids[c], "bbox": b.tolist(),
+                "area": float(a), "iscrowd": int(crowd),
+            }
+            for k, (i, c, b, a, crowd) in enumerate(
+                zip(index.image_of_box, index.classes, index.boxes, index.areas, index.crowd, strict=True)
+            )
+        ],
+    }  # fmt: skip
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    write_predictions(tmp_path / "predictions.json", index, found)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(tmp_path / "truth.json")
+        evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "predictions.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    per_class = [p[p > -1].mean() if (p > -1).any() else np.nan for p in np.moveaxis(precision, 2, 0)]
+    return evaluation.stats, per_class, precision[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_pycocotools(seed, tmp_path):
+    index, found = random_case(seed)
+    report = score(index, ground_truth(index), found)
+    stats, per_class, precision = pycocotools_figures(index, found, tmp_path)
+    assert [report.scalars[name] for name in events.COCO_METRICS] == pytest.approx(stats, abs=1e-12)
+    assert list(report.per_class.values()) == pytest.approx(per_class, abs=1e-12, nan_ok=True)
+    np.testing.assert_allclose(report.precision, precision, atol=1e-12)
+
+
+def empty():
+    return Detections(np.empty(0, np.int64), np.empty((0, 4)), np.empty(0), np.empty(0, np.int64))
+
+
+def test_no_detections_at_all():
+    index, _ = random_case(0)
+    report = score(index, ground_truth(index), empty())
+    assert report.scalars[events.MAP] == 0.0
+    assert report.scalars[events.PRECISION] == report.scalars[events.RECALL] == 0.0
+
+
+def test_perfect_detections():
+    index, _ = random_case(1)
+    real = ~index.crowd & (index.areas > 0)
+    found = Detections(index.image_of_box[real], index.boxes[real], np.ones(real.sum()), index.classes[real])
+    report = score(index, ground_truth(index), found)
+    assert report.scalars[events.MAP] > 0.98  # one box of the file has no area and cannot be found
+    assert report.scalars[events.PRECISION] == pytest.approx(1.0)
+    assert report.scalars[events.RECALL] > 0.98
+
+
+def test_precision_and_recall_are_those_at_the_best_f1():
+    """One class, four objects, and detections whose precision and recall can be counted by hand."""
+    images = [(1, "1.jpg", 100, 100)]
+    boxes = [(10.0 * k, 0.0, 8.0, 8.0) for k in range(4)]
+    index = build_index("hand", None, images, [(1, 0, b, 64.0, False) for b in boxes], CATEGORIES[:1])
+    # three hits, then a miss, then eight more misses: the best F1 is at three of three, recall 3/4
+    hits, misses = boxes[:3], [(10.0 * k, 50.0, 8.0, 8.0) for k in range(9)]
+    scores = np.array([0.9, 0.8, 0.7, *np.linspace(0.5, 0.1, 9)])
+    found = Detections(np.zeros(12, np.int64), np.array(hits + misses), scores, np.zeros(12, np.int64))
+    report = score(index, ground_truth(index), found)
+    assert report.scalars[events.PRECISION] == pytest.approx(1.0)
+    assert report.scalars[events.RECALL] == pytest.approx(0.75)

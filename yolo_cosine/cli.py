@@ -1,0 +1,47 @@
+"""`yolo-cosine X`: the entry points under one command, and how all of them end."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from yolo_cosine.errors import UserError
+
+COMMANDS = {
+    "train": "train a detector from a YAML file",
+    "val": "evaluate a checkpoint by the COCO metrics",
+    "dataset": "fetch public data sets",
+}
+
+
+def run_command(work: Callable[[], int]) -> int:
+    """Run an entry point; a user's mistake becomes a message and exit code 2, an interrupt 130."""
+    try:
+        return work()
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hand the arguments on to the command that the first one names."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print("usage: yolo-cosine COMMAND ...\n")
+        for name, what in COMMANDS.items():
+            print(f"  {name:10}{what}")
+        print("\n`yolo-cosine COMMAND --help` tells more.")
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"error: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"yolo_cosine.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Durations with a unit: `3ep`, `500it`, `5%`. They become whole training steps once, before anything else runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ep|it|%)\s*")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: `value` epochs (`ep`), steps (`it`) or percent of the run (`%`)."""
+
+    value: float
+    unit: str
+
+    def steps(self, steps_per_epoch: int, total_steps: int) -> int:
+        """Whole steps, rounded half to even as Python's `round` does. A step is one batch."""
+        scale = {"ep": steps_per_epoch, "it": 1, "%": total_steps / 100}[self.unit]
+        return round(self.value * scale)
+
+    def __str__(self) -> str:
+        return f"{self.value:g}{self.unit}"
+
+
+def parse_duration(text: str) -> Duration:
+    """Parse `3ep`, `2.5ep`, `500it` or `5%`.
+
+    Raises:
+        ValueError: if the text is none of these, or a fraction of a step.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a duration; write epochs as 3ep, steps as 500it, or a share of the run as 5%")
+    value, unit = float(match[1]), match[2]
+    if unit == "it" and not value.is_integer():
+        raise ValueError("is a fraction of a step; write whole steps, as in 500it")
+    return Duration(value, unit)

@@ -1,0 +1,167 @@
+"""Every key of a run's configuration, with its type, range, default and meaning.
+
+The keys are flat and named as the field names them; here they stand in groups, one for each part of the program, so
+that a function asks for the group it needs (`AugmentConfig`) and not for everything. `RunConfig` is all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from yolo_cosine.config.duration import parse_duration
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _check_duration(text: str) -> str:
+    if parse_duration(text).value == 0:
+        raise ValueError("is no time at all; write at least 1it")
+    return text
+
+
+DurationText = Annotated[str, AfterValidator(_check_duration)]
+
+
+class _Group(BaseModel):
+    # strict: no "16" for 16, no 1 for true. forbid: an unknown key is an error, never ignored.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ModelConfig(_Group):
+    model: str = Field(
+        "yolo11n.yaml",
+        description="Ultralytics detection architecture: a name (yolov5nu.yaml, yolov8n.yaml, yolo11s.yaml, "
+        "yolo26n.yaml, ...) or the path of a model YAML.",
+    )
+    weights: str | None = Field(
+        None,
+        description="Checkpoint to start from: a local .pt file or the name of an official one (yolo11n.pt). Layers "
+        "that do not fit, such as a class head of another size, start anew and are reported.",
+    )
+    trust_weights: bool = Field(
+        False,
+        description="Load `weights` even where Ultralytics' safe loader refuses. A .pt file is a pickle: loading one "
+        "that you do not trust can run any code.",
+    )
+    freeze: int | list[int] | None = Field(
+        None, description="Layers that are not trained: the first N, or a list of layer indices."
+    )
+
+
+class DataConfig(_Group):
+    data: str = Field(
+        "shapes",
+        description="The data set: a YAML file (COCO JSON, YOLO txt or Pascal VOC), a folder in COCO's layout, or "
+        "`shapes`, the embedded one.",
+    )
+    imgsz: Annotated[int, Field(ge=32)] = Field(640, description="Side of the square training image, pixels.")
+    batch: Annotated[int, Field(ge=1)] = Field(16, description="Images in a step, over all devices.")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Threads that decode and augment; what is trained on does not depend on it."
+    )
+    cache: Literal["auto", "ram", "none"] = Field(
+        "auto", description="Keep decoded images in memory: `auto` does where they fit in half of what is free."
+    )
+
+
+class AugmentConfig(_Group):
+    """Strengths and probabilities, named as Ultralytics names them and with its defaults."""
+
+    mosaic: Fraction = Field(1.0, description="Probability of a mosaic of four images.")
+    close_mosaic: Annotated[int, Field(ge=0)] = Field(10, description="Final epochs without mosaic.")
+    degrees: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="Rotation, +/- degrees.")
+    translate: Fraction = Field(0.1, description="Translation, +/- fraction of the image.")
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Scale gain, 1 +/- this.")
+    shear: Annotated[float, Field(ge=0, lt=90)] = Field(0.0, description="Shear, +/- degrees.")
+    perspective: Annotated[float, Field(ge=0, le=0.001)] = Field(0.0, description="Perspective, +/- this.")
+    flipud: Fraction = Field(0.0, description="Probability of an upside-down flip.")
+    fliplr: Fraction = Field(0.5, description="Probability of a left-right flip.")
+    hsv_h: Fraction = Field(0.015, description="Hue shift, +/- fraction of the circle.")
+    hsv_s: Fraction = Field(0.7, description="Saturation gain, 1 +/- this.")
+    hsv_v: Fraction = Field(0.4, description="Value (brightness) gain, 1 +/- this.")
+
+
+class ScheduleConfig(_Group):
+    preset: Literal["yolo-cosine", "ultralytics"] = Field(
+        "yolo-cosine",
+        description="Whose conventions the schedule follows. `yolo-cosine`: warmup and decay per step, the decay's "
+        "clock starts after the warmup and its last step has lr0*lrf. `ultralytics`: that trainer's, exactly.",
+    )
+    curve: Literal["cosine", "linear", "constant"] = Field("cosine", description="The decay after the warmup.")
+    lr_update: Literal["step", "epoch"] = Field(
+        "step", description="Whether the decay moves at every step or, as in Ultralytics, at the start of each epoch."
+    )
+    lr0: Positive = Field(0.01, description="Base learning rate.")
+    lrf: Fraction = Field(0.01, description="Final learning rate as a fraction of lr0.")
+    warmup_epochs: NonNegative = Field(3.0, description="Length of the warmup, epochs; may be fractional.")
+    warmup_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="Momentum where the warmup starts.")
+    warmup_bias_lr: NonNegative = Field(0.1, description="Learning rate of biases where the warmup starts.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.937, description="SGD momentum, or Adam's beta1.")
+
+
+class OptimizerConfig(_Group):
+    optimizer: Literal["SGD", "AdamW", "MuSGD"] = Field(
+        "SGD", description="SGD with Nesterov momentum, AdamW, or Ultralytics' MuSGD."
+    )
+    weight_decay: NonNegative = Field(
+        5e-4, description="Decay of weights (not of norms and biases), scaled by batch*accumulate/nominal_batch."
+    )
+    nominal_batch: Annotated[int, Field(ge=1)] = Field(
+        64, description="Gradients of round(nominal_batch/batch) steps are accumulated into one update."
+    )
+    clip_norm: NonNegative = Field(10.0, description="Largest gradient norm of an update; 0 for no clipping.")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.9999, description="Decay of the weights' moving average.")
+    ema_tau: Positive = Field(2000.0, description="Updates over which the average's decay ramps up.")
+    box: NonNegative = Field(7.5, description="Gain of the box loss.")
+    cls: NonNegative = Field(0.5, description="Gain of the class loss.")
+    dfl: NonNegative = Field(1.5, description="Gain of the distribution focal loss (L1 where a head has no DFL).")
+
+
+class EvalConfig(_Group):
+    conf: Annotated[float, Field(ge=0, lt=1)] = Field(0.001, description="Least confidence of a detection.")
+    iou: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="IoU above which NMS drops a detection.")
+    nms: bool | Literal["auto"] = Field(
+        "auto", description="auto: none for heads that need none (YOLOv10, YOLO26); true or false to choose the head."
+    )
+    max_det: Annotated[int, Field(ge=1)] = Field(300, description="Most detections kept for an image.")
+
+
+class DeviceConfig(_Group):
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps. For several GPUs use torchrun.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware has it (CPUs too), fp16 on older GPUs, fp32 elsewhere."
+    )
+
+
+class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, OptimizerConfig, EvalConfig, DeviceConfig):
+    """All keys of a training run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
+        None, description="Folder of the run below `runs`; by default the config's name. A taken name gets a number."
+    )
+    runs: str = Field("runs", description="Folder that holds the runs.")
+    epochs: Annotated[int, Field(ge=1)] = Field(100, description="Epochs to train.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="Seed of weights, sample order and augmentation."
+    )
+    eval_every: DurationText = Field("1ep", description="Evaluate at this interval (2ep, 500it, 10%), and at the end.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        100, description="Epochs without a better mAP50-95 after which training stops early; 0 for never."
+    )
+    deterministic: bool = Field(
+        True, description="Only deterministic kernels, so that a run can be repeated bit for bit."
+    )
+    log_every: Annotated[int, Field(ge=1)] = Field(10, description="Steps over which a logged loss is averaged.")
+    tensorboard: bool = Field(True, description="Write TensorBoard logs.")
+    plots: bool = Field(True, description="Write PNG plots of LR, losses and mAP into the run.")
+    predictions: bool = Field(True, description="Write predictions.json (COCO results of the best weights) at the end.")
+
+
+class ValConfig(DataConfig, EvalConfig, DeviceConfig):
+    """All keys of an evaluation by itself."""
+
+    trust_weights: bool = Field(False, description="Load the checkpoint even where the safe loader refuses.")

@@ -1,0 +1,168 @@
+"""Training images: mosaic, affine or perspective, colour, flips. OpenCV applies the sampled parameters on the CPU.
+
+Geometry is one 3x3 matrix for each tile of an image, from the pixels of the resized photograph to those of the
+output, so pixels and boxes cannot part. The operations, their order and the rule for which boxes stay are those of
+Ultralytics' `v8_transforms` (ultralytics/data/augment.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from yolo_cosine.data.index import TrainableBoxes
+from yolo_cosine.data.sampler import AugmentParams
+
+GREY = 114  # the field's padding value
+_MIN_SIDE, _MIN_VISIBLE, _MAX_ASPECT = 2.0, 0.10, 100.0  # pixels, share of the area, ratio: Ultralytics' box_candidates
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """The boxes of a batch, K in all."""
+
+    image: np.ndarray  # (K,) int64, position in the batch
+    xyxy: np.ndarray  # (K, 4) float32, pixels of the output
+    classes: np.ndarray  # (K,) int64
+    crowd: np.ndarray  # (K,) bool
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Where a part of a photograph lies on the canvas, before the affine. Pixels, [start, end)."""
+
+    source: tuple[int, int, int, int]  # x1, y1, x2, y2 in the resized photograph
+    canvas: tuple[int, int, int, int]  # the same part on the canvas
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        return self.canvas[0] - self.source[0], self.canvas[1] - self.source[1]
+
+
+def mosaic_tiles(shapes: list[tuple[int, int]], center: tuple[int, int], size: int) -> list[Tile]:
+    """Place four images around `center` on a canvas of side 2*size: top left, top right, bottom left, bottom right.
+
+    Args:
+        shapes: height and width of each of the four.
+    """
+    xc, yc = center
+    tiles = []
+    for k, (h, w) in enumerate(shapes):
+        x = xc - w if k in (0, 2) else xc
+        y = yc - h if k in (0, 1) else yc
+        x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, 2 * size), min(y + h, 2 * size)
+        tiles.append(Tile((x1 - x, y1 - y, x2 - x, y2 - y), (x1, y1, x2, y2)))
+    return tiles
+
+
+def warp_matrix(params: AugmentParams, k: int, canvas: tuple[int, int], size: int) -> np.ndarray:
+    """(3, 3) float64 from canvas pixels to output pixels, without the flips: T @ S @ R @ P @ C, right to left.
+
+    Args:
+        canvas: width and height of the canvas.
+    """
+    angle = np.deg2rad(params.angle[k])
+    cos, sin = params.scale[k] * np.cos(angle), params.scale[k] * np.sin(angle)
+    shear_x, shear_y = np.tan(np.deg2rad(params.shear[k]))
+    center = np.array([[1, 0, -canvas[0] / 2], [0, 1, -canvas[1] / 2], [0, 0, 1]])
+    perspective = np.array([[1, 0, 0], [0, 1, 0], [*params.perspective[k], 1]])
+    rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    shear = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
+    shift = np.array([[1, 0, params.shift[k, 0]], [0, 1, params.shift[k, 1]], [0, 0, 1]])
+    return shift @ shear @ rotation @ perspective @ center
+
+
+def augment_image(
+    load: Callable[[int], np.ndarray], labels: TrainableBoxes, params: AugmentParams, k: int, size: int
+) -> tuple[np.ndarray, Boxes]:
+    """Image `k` of a batch: (size, size, 3) uint8 RGB, and its boxes with `image` set to `k`.
+
+    Args:
+        load: image number to (h, w, 3) uint8 RGB with its longer side at `size`.
+    """
+    if params.mosaic[k]:
+        images = [int(i) for i in params.tiles[k]]
+        pixels = [load(i) for i in images]
+        tiles = mosaic_tiles([p.shape[:2] for p in pixels], tuple(params.center[k].tolist()), size)
+        canvas = np.full((2 * size, 2 * size, 3), GREY, dtype=np.uint8)
+        for p, tile in zip(pixels, tiles, strict=True):
+            (sx1, sy1, sx2, sy2), (cx1, cy1, cx2, cy2) = tile.source, tile.canvas
+            canvas[cy1:cy2, cx1:cx2] = p[sy1:sy2, sx1:sx2]
+    else:
+        images = [int(params.tiles[k, 0])]
+        canvas = load(images[0])
+        h, w = canvas.shape[:2]
+        pixels, tiles = [canvas], [Tile((0, 0, w, h), (0, 0, w, h))]
+    matrix = warp_matrix(params, k, (canvas.shape[1], canvas.shape[0]), size)
+    border = (GREY, GREY, GREY)
+    if params.perspective[k].any():
+        image = cv2.warpPerspective(canvas, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
+    else:
+        image = cv2.warpAffine(canvas, matrix[:2], (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
+    image = _shift_colours(image, params.hsv[k])
+    if params.flipud[k] or params.fliplr[k]:
+        image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
+    xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape)
+    xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size)
+    if params.flipud[k]:
+        xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
+    if params.fliplr[k]:
+        xyxy[:, [0, 2]] = size - xyxy[:, [2, 0]]
+    owner = np.full(len(xyxy), k, dtype=np.int64)
+    return image, Boxes(owner, xyxy.astype(np.float32), classes[kept], crowd[kept])
+
+
+def _canvas_boxes(
+    images: list[int], pixels: list[np.ndarray], tiles: list[Tile], labels: TrainableBoxes, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes of all tiles on the canvas, clipped to it: (K, 4) float64 xyxy pixels, (K,) classes, (K,) crowd."""
+    xyxy, rows = [], []
+    for i, p, tile in zip(images, pixels, tiles, strict=True):
+        row = slice(labels.offsets[i], labels.offsets[i + 1])
+        h, w = p.shape[:2]
+        xyxy.append(labels.xyxy[row].astype(np.float64) * (w, h, w, h) + np.tile(tile.offset, 2))
+        rows.append(np.arange(row.start, row.stop))
+    boxes, row = np.concatenate(xyxy), np.concatenate(rows)
+    boxes = np.clip(boxes, 0, (shape[1], shape[0], shape[1], shape[0]))
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return boxes[inside], labels.classes[row[inside]], labels.crowd[row[inside]]
+
+
+def warp_boxes(xyxy: np.ndarray, matrix: np.ndarray, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Warp boxes to the upright boxes around their corners, clip them, and say which stay.
+
+    A box stays if it is over 2 px wide and high, has over 10% of its scaled area left, and is less than 100 times
+    longer than wide.
+
+    Args:
+        xyxy: (K, 4) float64, canvas pixels.
+        matrix: (3, 3), canvas to output.
+        scale: the scale in `matrix`.
+
+    Returns:
+        (L, 4) float64 xyxy pixels of the output for those that stay, and (K,) bool.
+    """
+    corners = np.ones((len(xyxy), 4, 3))
+    corners[..., :2] = xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    corners = corners @ matrix.T
+    points = corners[..., :2] / corners[..., 2:]
+    warped = np.clip(np.concatenate((points.min(1), points.max(1)), 1), 0, size)
+    before, after = (xyxy[:, 2:] - xyxy[:, :2]) * scale, warped[:, 2:] - warped[:, :2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        aspect = np.maximum(after[:, 0] / after[:, 1], after[:, 1] / after[:, 0])
+    kept = (after > _MIN_SIDE).all(1) & (after.prod(1) > _MIN_VISIBLE * before.prod(1)) & (aspect < _MAX_ASPECT)
+    return warped[kept], kept
+
+
+def _shift_colours(image: np.ndarray, hsv: np.ndarray) -> np.ndarray:
+    """Shift the hue and scale saturation and value of (h, w, 3) uint8 RGB; grey stays grey."""
+    if not hsv.any():
+        return image
+    x = np.arange(256, dtype=np.float64)
+    hue = (x + hsv[0] * 180) % 180
+    saturation, value = np.clip(x * (1 + hsv[1]), 0, 255), np.clip(x * (1 + hsv[2]), 0, 255)
+    table = np.stack((hue, saturation, value), -1).astype(np.uint8)[None]
+    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)

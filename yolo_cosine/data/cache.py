@@ -1,0 +1,85 @@
+"""Decoded images: read, oriented and resized once, kept in memory where they fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import psutil
+
+from yolo_cosine.data.index import Index
+
+cv2.setNumThreads(1)  # images are worked on side by side; threads inside one would only contend
+
+
+def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height after the longer side was brought to `size`, as Ultralytics rounds them (up)."""
+    ratio = size / max(width, height)
+    return min(math.ceil(width * ratio), size), min(math.ceil(height * ratio), size)
+
+
+def read_image(index: Index, i: int, size: int) -> np.ndarray | None:
+    """Decode image `i` as (h, w, 3) uint8 RGB with its longer side at `size`; None if it cannot be read.
+
+    EXIF orientation is applied, unless the annotations were made on the picture as it is stored: then their width and
+    height are those of the stored picture, and turning it would part the boxes from their objects.
+    """
+    try:
+        data = np.fromfile(index.path(i), dtype=np.uint8)
+    except OSError:
+        return None
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        return None
+    annotated = tuple(index.sizes[i])
+    if annotated != (image.shape[1], image.shape[0]) and annotated == (image.shape[0], image.shape[1]):
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    width, height = fitted_size(image.shape[1], image.shape[0], size)
+    if (width, height) != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+class ImageStore:
+    """The images of an index at one size, from memory or from disk.
+
+    `unreadable` lists the images that could not be decoded. Those that are found while training runs are replaced by
+    a grey one, so that a bad sector does not end a run of hours.
+    """
+
+    def __init__(
+        self, index: Index, size: int, cache: str, workers: int, progress: Callable[[int, int], None] | None = None
+    ):
+        """Read everything into memory where `cache` and the free memory allow it (`cached` tells).
+
+        Args:
+            cache: "ram", "none", or "auto" for memory if the images fit in half of what is free.
+            progress: called with (images done, images in all) while they are read.
+        """
+        self.index, self.size = index, size
+        self.unreadable: list[int] = []
+        self._images: list[np.ndarray | None] = [None] * len(index)
+        known = np.maximum(index.sizes, 1)
+        self.bytes = int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
+        self.cached = cache == "ram" or (cache == "auto" and self.bytes < psutil.virtual_memory().available / 2)
+        if self.cached:
+            with ThreadPoolExecutor(max(workers, 1)) as pool:
+                for i, image in enumerate(pool.map(lambda i: read_image(index, i, size), range(len(index)))):
+                    if image is None:
+                        self.unreadable.append(i)
+                    self._images[i] = image
+                    if progress is not None:
+                        progress(i + 1, len(index))
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """(h, w, 3) uint8 RGB with its longer side at `size`."""
+        image = self._images[i] if self.cached else read_image(self.index, i, self.size)
+        if image is None:
+            if i not in self.unreadable:
+                self.unreadable.append(i)
+            width, height = fitted_size(*(int(v) for v in np.maximum(self.index.sizes[i], 1)), self.size)
+            image = np.full((height, width, 3), 114, dtype=np.uint8)
+        return image

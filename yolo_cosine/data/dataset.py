@@ -1,0 +1,131 @@
+"""From what a user names (a YAML file, a folder, `coco`) to one index for each split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from yolo_cosine.data.coco import read_coco
+from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.places import named_yaml, suggest_name
+from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
+from yolo_cosine.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Some splits of a data set. They share the categories, which are in the order of the network's outputs."""
+
+    name: str
+    categories: tuple[Category, ...]
+    splits: Mapping[str, Index]
+    notes: tuple[str, ...]  # what was found wrong or decided, of the whole and of each split, in words
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(category.name for category in self.categories)
+
+
+def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Dataset:
+    """Read splits of a data set.
+
+    The categories are those of `train`, or of the first split where `train` is not asked for; another split may list a
+    part of them. In every split but `train` an image whose file is missing stays, so that metrics are those of the
+    whole annotation file (except with YOLO's labels, which mean nothing without the size of their image).
+
+    Args:
+        spec: the path of a data set YAML; a folder in COCO's layout; or a name: `shapes`, or that of a YAML in `data/`.
+        splits: of `train`, `val` and `test`.
+
+    Raises:
+        UserError: for whatever is wrong, naming file, value, rule and remedy.
+    """
+    path = _locate(spec)
+    readers = _folder_splits(path) if path.is_dir() else yaml_splits(path)
+    for split in splits:
+        if split not in readers:
+            there = f"it has {', '.join(readers)}" if readers else "it has none"
+            raise UserError(f"{path}: has no split {split!r}; {there}; add `{split}:` to it")
+    indexes = {split: readers[split]() for split in splits}
+    first = "train" if "train" in splits else splits[0]
+    categories = indexes[first].categories
+    notes: list[str] = []
+    for split, index in indexes.items():
+        if index.categories != categories:
+            indexes[split], note = _with_categories(index, split, categories, first)
+            notes.append(note)
+        notes += index.notes
+    name = path.resolve().name if path.is_dir() else path.stem
+    return Dataset(name, categories, MappingProxyType(indexes), tuple(notes))
+
+
+def _locate(spec: str) -> Path:
+    if spec == "shapes":
+        from yolo_cosine.data.shapes import ensure_shapes
+
+        return ensure_shapes()
+    path = Path(spec).expanduser()
+    if re.fullmatch(r"[\w-][\w.-]*", spec) and path.suffix.lower() not in (".yaml", ".yml"):
+        named = named_yaml(spec)
+        if named is not None:
+            return named
+        if not path.exists():
+            raise UserError(f"data: {spec!r} is no file, no folder and no data set of this name; {suggest_name(spec)}")
+    if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
+        what = "is no YAML file" if path.exists() else "there is no such file or folder"
+        raise UserError(f"{path}: {what}; name a data set YAML or a folder in COCO's layout")
+    return path  # a YAML that is not there is read_yaml's to explain
+
+
+def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], first: str) -> tuple[Index, str]:
+    """The same boxes with the classes of the first split, and a note."""
+    by_id, position = ({c.id: c.name for c in wanted}, {c: k for k, c in enumerate(wanted)})
+    wrong = [c for c in index.categories if c not in position]
+    if wrong:
+        said = [
+            f"id {c.id} is {c.name!r} in {split} and {by_id[c.id]!r} in {first}"
+            if c.id in by_id
+            else f"{c.name!r} (id {c.id}) is only in {split}"
+            for c in wrong[:3]
+        ]
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{index.source}: its categories are not those of {first}: {'; '.join(said)}{more}; "
+            "give both files the same ids and names"
+        )
+    to = np.array([position[c] for c in index.categories], dtype=np.int64)
+    absent = ", ".join(repr(c.name) for c in wanted if c not in index.categories)
+    note = f"{index.source}: lists {len(index.categories)} of the {len(wanted)} categories of {first}, not {absent}"
+    return replace(index, categories=wanted, classes=to[index.classes]), note
+
+
+# --- a folder in COCO's layout ----------------------------------------------------------------------------------------
+
+
+def _folder_splits(folder: Path) -> dict[str, Reader]:
+    readers: dict[str, Reader] = {}
+    for split in SPLITS:
+        files = sorted((folder / "annotations").glob(f"instances_{split}*.json"))
+        if len(files) > 1:
+            names = ", ".join(path.name for path in files)
+            raise UserError(
+                f"{folder}: annotations/ has more than one file for {split}: {names}; "
+                "choose one in a data set YAML: `train: {images: FOLDER, annotations: FILE.json}`"
+            )
+        for path in files:
+            year = path.stem.removeprefix("instances_")
+            folders = [folder / name for name in (year, split, f"images/{year}", f"images/{split}", "images", ".")]
+            readers[split] = partial(read_coco, path, list(dict.fromkeys(folders)), keep_missing=split != "train")
+    if not readers:
+        yamls = sorted(path.name for path in folder.glob("*.y*ml"))
+        remedy = f"name {folder / yamls[0]} instead" if yamls else "for another layout write a data set YAML"
+        raise UserError(
+            f"{folder}: is no folder in COCO's layout: there is no {folder / 'annotations'}/instances_train*.json; {remedy}"
+        )
+    return readers

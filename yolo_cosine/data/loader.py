@@ -1,0 +1,160 @@
+"""Batches for training and evaluation, made ahead by threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+
+from yolo_cosine.config.schema import AugmentConfig
+from yolo_cosine.data.augment import GREY, Boxes, augment_image
+from yolo_cosine.data.cache import ImageStore, fitted_size
+from yolo_cosine.data.index import TrainableBoxes
+from yolo_cosine.data.sampler import augment_params, epoch_draws, epoch_order
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainBatch:
+    """B augmented images with what is on them."""
+
+    indices: np.ndarray  # (B,) int64, the images of the index (the first tile of each mosaic)
+    images: torch.Tensor  # (B, 3, S, S) uint8 RGB, channels last in memory
+    image_of_box: torch.Tensor  # (K,) int64, position in the batch
+    classes: torch.Tensor  # (K,) int64
+    boxes: torch.Tensor  # (K, 4) float32 xyxy, pixels
+    image_of_crowd: torch.Tensor  # (C,) int64
+    crowds: torch.Tensor  # (C, 4) float32 xyxy, pixels: regions to ignore
+
+    def to(self, device: torch.device) -> TrainBatch:
+        """The same batch on a device; the copies do not wait for each other."""
+        move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return TrainBatch(indices=self.indices, **move)
+
+
+@dataclass(frozen=True, eq=False)
+class EvalBatch:
+    """B letterboxed images of one shape."""
+
+    indices: np.ndarray  # (B,) int64, the images of the index
+    images: torch.Tensor  # (B, 3, H, W) uint8 RGB, channels last in memory
+    gain: np.ndarray  # (B, 2) float64, network pixels in an image pixel, x and y
+    pad: np.ndarray  # (B, 2) int64, left and top padding, pixels
+
+
+class TrainLoader:
+    """The training batches of every epoch. With several ranks each gets its share of every global batch."""
+
+    def __init__(
+        self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
+        rank: int = 0, ranks: int = 1,
+    ):  # fmt: skip
+        self.store, self.labels, self.augment = store, labels, augment
+        self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
+        # An image that cannot be decoded is not trained on; found now, it does not even take a place in the batch.
+        self.usable = np.setdiff1d(np.arange(len(store.index)), store.unreadable)
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-len(self.usable) // self.batch)
+
+    def epoch(self, epoch: int, mosaic: bool = True) -> Iterator[TrainBatch]:
+        """The batches of an epoch in order."""
+        order = self.usable[epoch_order(self.seed, epoch, len(self.usable))]
+        draws = epoch_draws(self.seed, epoch, len(self.store.index))
+
+        def make(start: int) -> TrainBatch:
+            mine = order[start : start + self.batch][self.rank :: self.ranks]
+            params = augment_params(mine, draws, self.usable, self.store.size, self.augment, mosaic)
+            load = self.store.__getitem__
+            return _collate(
+                mine, [augment_image(load, self.labels, params, k, self.store.size) for k in range(len(mine))]
+            )
+
+        yield from _ahead(make, range(0, len(order), self.batch), self.workers)
+
+
+def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> TrainBatch:
+    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
+    owner, xyxy, classes, crowd = (
+        np.concatenate([getattr(boxes, name) for _, boxes in pairs]) for name in ("image", "xyxy", "classes", "crowd")
+    )
+    return TrainBatch(
+        indices=indices,
+        images=images,
+        image_of_box=torch.from_numpy(owner[~crowd]),
+        classes=torch.from_numpy(classes[~crowd]),
+        boxes=torch.from_numpy(xyxy[~crowd]),
+        image_of_crowd=torch.from_numpy(owner[crowd]),
+        crowds=torch.from_numpy(xyxy[crowd]),
+    )
+
+
+def eval_batches(
+    store: ImageStore, *, batch: int, stride: int, workers: int, images: np.ndarray | None = None
+) -> Iterator[EvalBatch]:
+    """All images once, letterboxed and grouped by shape so that little padding is computed on.
+
+    Args:
+        batch: most images in a batch.
+        stride: the network's largest stride; heights and widths are multiples of it.
+        images: (K,) int64, only these images.
+    """
+    images = np.arange(len(store.index)) if images is None else images
+    shapes = {int(i): _padded_shape(store.index.sizes[i], store.size, stride) for i in images}
+    ordered = sorted(shapes, key=lambda i: (shapes[i], i))
+    chunks, start = [], 0
+    for k in range(1, len(ordered) + 1):
+        if k == len(ordered) or k - start == batch or shapes[ordered[k]] != shapes[ordered[start]]:
+            chunks.append((ordered[start:k], shapes[ordered[start]]))
+            start = k
+    yield from _ahead(lambda chunk: _letterbox(store, *chunk), chunks, workers)
+
+
+def _padded_shape(size: np.ndarray, side: int, stride: int) -> tuple[int, int]:
+    width, height = fitted_size(*(int(v) for v in np.maximum(size, 1)), side)
+    return -(-height // stride) * stride, -(-width // stride) * stride
+
+
+def _letterbox(store: ImageStore, indices: list[int], shape: tuple[int, int]) -> EvalBatch:
+    """Centre each image on grey. One whose size is not the annotated one is fitted into the same shape."""
+    images = np.full((len(indices), *shape, 3), GREY, dtype=np.uint8)
+    gain, pad = np.empty((len(indices), 2)), np.empty((len(indices), 2), dtype=np.int64)
+    for k, i in enumerate(indices):
+        image = store[i]
+        if image.shape[0] > shape[0] or image.shape[1] > shape[1]:
+            image = _shrink(image, shape)
+        h, w = image.shape[:2]
+        pad[k] = (shape[1] - w) // 2, (shape[0] - h) // 2
+        gain[k] = (w, h) / np.maximum(store.index.sizes[i], 1)
+        images[k, pad[k, 1] : pad[k, 1] + h, pad[k, 0] : pad[k, 0] + w] = image
+    return EvalBatch(np.array(indices), torch.from_numpy(images).permute(0, 3, 1, 2), gain, pad)
+
+
+def _shrink(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    ratio = min(shape[0] / image.shape[0], shape[1] / image.shape[1])
+    return cv2.resize(image, (max(int(image.shape[1] * ratio), 1), max(int(image.shape[0] * ratio), 1)))
+
+
+def _ahead(make: Callable[..., T], jobs: range | list, workers: int) -> Iterator[T]:
+    """Results of `make(job)` in order, with up to `2 * workers` of them made ahead."""
+    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="loader") as pool:
+        pending: deque = deque()
+        remaining = iter(jobs)
+        try:
+            for job in remaining:
+                pending.append(pool.submit(make, job))
+                if len(pending) > 2 * max(workers, 1):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # an epoch that is left early does not wait for what nobody will read
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,56 @@
+"""Work on data sets: `python -m yolo_cosine.dataset fetch NAME_OR_YAML`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolo_cosine.cli import run_command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `dataset`."""
+    p = argparse.ArgumentParser(prog="python -m yolo_cosine.dataset", description="Work on data sets.")
+    commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fetch = commands.add_parser(
+        "fetch",
+        help="download a data set",
+        description="Download and unpack what the fetch: list of a data set's YAML names. A download that broke off is "
+        "resumed, what is there already stays.",
+        epilog="Example: python -m yolo_cosine.dataset fetch coco128",
+    )
+    fetch.add_argument("data", metavar="NAME_OR_YAML", help="coco128, coco, voc, shapes (generated), or a YAML file")
+    fetch.add_argument("--to", type=Path, metavar="DIR", help="folder of the data set, instead of the YAML's path:")
+    fetch.add_argument("--keep", action="store_true", help="keep the archives after they are unpacked")
+    fetch.set_defaults(work=_fetch)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = parser().parse_args(argv)
+    return run_command(lambda: args.work(args))
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    if args.data == "shapes":
+        from yolo_cosine.data.shapes import ensure_shapes
+
+        print(ensure_shapes(args.to))
+        return 0
+    from yolo_cosine.fetch.dataset import fetch, find_data_yaml
+    from yolo_cosine.fetch.progress import reporter
+
+    yaml = find_data_yaml(args.data)
+    with reporter() as report:
+        root = fetch(yaml, report, root=args.to, keep=args.keep)
+    print(f"{yaml}: complete in {root}")
+    if args.to is not None:
+        print(f"To train on it there, let `path:` in {yaml} name that folder.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

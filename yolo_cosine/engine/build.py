@@ -1,0 +1,162 @@
+"""From a configuration to a `Trainer`: everything is read, checked and built before the first step."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import ultralytics
+
+import yolo_cosine
+from yolo_cosine import events
+from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.cache import ImageStore
+from yolo_cosine.data.dataset import Dataset, open_dataset
+from yolo_cosine.data.index import Index, trainable_boxes
+from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.optim import build_optimizer
+from yolo_cosine.engine.precision import Precision
+from yolo_cosine.engine.trainer import Trainer
+from yolo_cosine.engine.workers import resolve_workers
+from yolo_cosine.errors import UserError
+from yolo_cosine.evaluate import Evaluator
+from yolo_cosine.model import detector
+from yolo_cosine.model.ema import Ema
+from yolo_cosine.schedules.build import build_schedule
+
+Notify = Callable[[str, bool], None]  # text, warning
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seed the global generators (the weights come from torch's) and ask for deterministic kernels."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # warn_only: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = deterministic
+
+
+def open_store(index: Index, config: RunConfig, workers: int, notify: Notify) -> ImageStore:
+    """Decode a split into memory where it fits, and name what cannot be read.
+
+    Raises:
+        UserError: if not one image can be read.
+    """
+    store = ImageStore(index, config.imgsz, config.cache, max(workers, os.cpu_count() or 1))
+    if store.unreadable:
+        files = ", ".join(str(index.path(i)) for i in store.unreadable[:3])
+        more = f" and {len(store.unreadable) - 3} more" if len(store.unreadable) > 3 else ""
+        if len(store.unreadable) == len(index):
+            raise UserError(f"{index.source}: none of the {len(index)} images can be read ({files}{more})")
+        notify(
+            f"{index.source}: {len(store.unreadable)} image(s) cannot be read: {files}{more}; training leaves them out, "
+            "evaluation counts what is on them as not found",
+            True,
+        )
+    return store
+
+
+def build_trainer(
+    config: RunConfig, run_dir: Path, emit: Callable[[events.Event], None], precision: Precision, world: World
+) -> Trainer:
+    """Open the data, build network, optimizer and schedule.
+
+    Raises:
+        UserError: for whatever in the configuration or the data cannot work, before anything is trained.
+    """
+
+    def notify(text: str, warning: bool = False) -> None:
+        emit(events.Notice(text, warning))
+
+    seed_everything(config.seed, config.deterministic)
+    workers = resolve_workers(config.workers, precision.device)
+    data = open_dataset(config.data)
+    train, val = data.splits["train"], data.splits["val"]
+    labels = trainable_boxes(train)
+    for note in (*data.notes, *labels.notes):
+        notify(note, True)
+    if not len(labels.classes) or labels.crowd.all():
+        raise UserError(f"{train.source}: has no box to train on")
+    if config.batch > len(train):
+        raise UserError(
+            f"batch: {config.batch} is larger than the training set, {len(train)} images; "
+            f"write batch: {max(1, len(train) // 2)} or fewer"
+        )
+
+    model = detector.build_detector(config.model, data.names)
+    stride = detector.stride(model)
+    if config.imgsz % stride:
+        near = max(round(config.imgsz / stride), 1) * stride
+        raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
+    transfer = detector.load_weights(model, config)
+    if transfer is not None:
+        notify(str(transfer))
+    frozen = detector.freeze(model, config.freeze)
+    if frozen:
+        notify(f"freeze: {frozen} parameter tensors are not trained")
+    model = model.to(precision.device, memory_format=torch.channels_last)
+
+    store, val_store = (open_store(index, config, workers, notify) for index in (train, val))
+    loader = TrainLoader(
+        store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size
+    )
+    loss = detector.DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
+    optimizer, groups = build_optimizer(model, config)
+    schedule = build_schedule(config, groups, len(loader))
+    eval_every = parse_duration(config.eval_every).steps(len(loader), schedule.steps)
+    if eval_every < 1:
+        raise UserError(f"eval_every: {config.eval_every} is less than a step of this run; write at least 1it")
+    return Trainer(
+        config=config,
+        run_dir=run_dir,
+        model=model,
+        wrapped=world.wrap(model, precision.device),
+        loss=loss,
+        ema=Ema(model, config.ema_decay, config.ema_tau),
+        optimizer=optimizer,
+        groups=groups,
+        schedule=schedule,
+        loader=loader,
+        evaluator=Evaluator(val_store, config, batch=config.batch, workers=workers, precision=precision, world=world),
+        precision=precision,
+        world=world,
+        emit=emit,
+        eval_every=eval_every,
+        facts=_facts(config, data, model, precision, world, loader),
+    )
+
+
+def _facts(
+    config: RunConfig, data: Dataset, model: torch.nn.Module, precision: Precision, world: World, loader: TrainLoader
+) -> dict[str, object]:
+    device = precision.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+    return {
+        "model": config.model,
+        "parameters": detector.parameter_count(model),
+        "weights": config.weights,
+        "optimizer": config.optimizer,
+        "data": data.name,
+        "train_images": len(loader.usable),
+        "val_images": len(data.splits["val"]),
+        "device": str(device),
+        "hardware": f"{name}, {os.cpu_count()} cores",
+        "precision": precision.name,
+        "processes": world.size,
+        "cached": loader.store.cached,
+        "yolo_cosine": yolo_cosine.__version__,
+        "torch": torch.__version__,
+        "ultralytics": ultralytics.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,55 @@
+"""Files that a run can go on from: written beside, flushed, renamed, and marked as whole by a sidecar."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader finds the old file or the new one, and never a part of one."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint and, last of all, its sidecar `<name>.json` with size, SHA-256 and `facts`.
+
+    Args:
+        state: tensors and plain values only, so that it loads with `weights_only=True`.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    data = buffer.getvalue()
+    sidecar = path.with_suffix(".json")
+    sidecar.unlink(missing_ok=True)  # the old mark must not vouch for the new file
+    write_atomically(path, data)
+    mark = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}
+    write_atomically(sidecar, json.dumps(mark, indent=1).encode())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint that is whole; nothing in it can run code.
+
+    Raises:
+        ValueError: if it has no sidecar, or is not the file that the sidecar describes.
+    """
+    try:
+        mark = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: is not a whole checkpoint: {error}") from None
+    if len(data) != mark.get("bytes") or hashlib.sha256(data).hexdigest() != mark.get("sha256"):
+        raise ValueError(f"{path}: differs from what its sidecar describes; it is torn or damaged")
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

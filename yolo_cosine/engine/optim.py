@@ -1,0 +1,103 @@
+"""Parameter groups, optimizers, and applying a schedule to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn, optim
+from ultralytics.optim.muon import MuSGD
+
+from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.schedules.build import Group, RunSchedule, nominal_accumulation
+
+# What MuSGD of Ultralytics 8.4 is built with (engine/trainer.py, build_optimizer).
+_MUON_SHARE, _SGD_SHARE, _HEAD_FACTOR = 0.2, 1.0, 3.0
+
+
+def build_optimizer(model: nn.Module, config: RunConfig) -> tuple[optim.Optimizer, tuple[Group, ...]]:
+    """The optimizer with the field's groups: weights with decay, norms and biases without.
+
+    MuSGD has a fourth one, `muon`, with all matrices and filters, and each of the four a second time, as `head_...`,
+    with three times the rate, for the class branch of the head; groups without parameters are left out.
+
+    Returns:
+        The optimizer, whose groups carry their `name`, and the groups in the same order.
+    """
+    decay = config.weight_decay * config.batch * nominal_accumulation(config) / config.nominal_batch
+    boosted = _class_branch(model) if config.optimizer == "MuSGD" else set()
+    members: dict[str, list[nn.Parameter]] = {}
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            kind = _kind(module, f"{module_name}.{name}", parameter, config.optimizer)
+            members.setdefault(("head_" if id(parameter) in boosted else "") + kind, []).append(parameter)
+    order = [prefix + kind for prefix in ("", "head_") for kind in ("weight", "norm", "bias", "muon")]
+    groups = tuple(
+        Group(name, name.removeprefix("head_"), config.lr0 * (_HEAD_FACTOR if name.startswith("head_") else 1))
+        for name in order
+        if name in members
+    )
+    settings = [
+        {
+            "params": members[g.name],
+            "name": g.name,
+            "lr": g.lr0,
+            "weight_decay": decay if g.kind in {"weight", "muon"} else 0.0,
+            **({"use_muon": g.kind == "muon"} if config.optimizer == "MuSGD" else {}),
+        }
+        for g in groups
+    ]
+    return _create(config, settings), groups
+
+
+def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
+    if config.optimizer == "AdamW":
+        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), foreach=True)
+    # PyTorch's SGD refuses Nesterov without momentum
+    nesterov = config.momentum > 0
+    if config.optimizer == "MuSGD":
+        return MuSGD(
+            settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, muon=_MUON_SHARE, sgd=_SGD_SHARE
+        )
+    return optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, foreach=True)
+
+
+def _kind(module: nn.Module, name: str, parameter: nn.Parameter, optimizer: str) -> str:
+    if optimizer == "MuSGD" and parameter.ndim in {2, 4}:
+        return "muon"
+    if "bias" in name:
+        return "bias"
+    norms = tuple(v for k, v in vars(nn).items() if "Norm" in k)
+    return "norm" if isinstance(module, norms) else "weight"
+
+
+def _class_branch(model: nn.Module) -> set[int]:
+    head = model.model[-1]
+    branches = (getattr(head, name, None) for name in ("cv3", "one2one_cv3"))
+    return {id(p) for branch in branches if branch is not None for p in branch.parameters()}
+
+
+def apply_schedule(optimizer: optim.Optimizer, groups: tuple[Group, ...], schedule: RunSchedule, step: int) -> None:
+    """Set every group's learning rate and momentum to those of `step`. Adam's beta1 has no warmup, as in the peers."""
+    momentum = schedule.momentum(step)
+    for settings, group in zip(optimizer.param_groups, groups, strict=True):
+        settings["lr"] = group.lr0 * schedule.lr[group.name](step)
+        if "momentum" in settings:
+            settings["momentum"] = momentum
+
+
+def applied(optimizer: optim.Optimizer) -> Mapping[str, float]:
+    """What the optimizer would use now: `lr/<group>` and `momentum`, read back from it."""
+    first = optimizer.param_groups[0]
+    momentum = first["momentum"] if "momentum" in first else first["betas"][0]
+    return {**{f"lr/{s['name']}": s["lr"] for s in optimizer.param_groups}, "momentum": momentum}
+
+
+@torch.no_grad()
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scale all gradients so that their joint norm is at most `max_norm` (0: leave them); returns the norm before."""
+    if max_norm == 0:
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)

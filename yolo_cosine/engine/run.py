@@ -1,0 +1,89 @@
+"""A whole training run: its folder, its sinks, its trainer, and what is written at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolo_cosine import events
+from yolo_cosine.config.load import dump_config
+from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.engine.build import build_trainer
+from yolo_cosine.engine.distributed import join_world, leave_world
+from yolo_cosine.engine.precision import resolve_device, resolve_precision
+from yolo_cosine.engine.trainer import TrainingFailed
+from yolo_cosine.errors import UserError
+from yolo_cosine.evaluate import write_predictions
+from yolo_cosine.report.figures import write_figures
+from yolo_cosine.sinks import SinkHub
+from yolo_cosine.sinks.console import ConsoleSink
+from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
+
+
+def train(config: RunConfig) -> Path:
+    """Train as `config` says; returns the run's folder.
+
+    Raises:
+        UserError: for a mistake in configuration or data, before anything is trained; no folder is left behind.
+        TrainingFailed: if training cannot go on; what was saved stays.
+    """
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    world = join_world(device, config.batch)
+    hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
+    run_dir: Path | None = None
+    try:
+        run_dir = Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
+        trainer = build_trainer(config, run_dir, hub.emit, precision, world)
+        if world.is_main:
+            (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+            hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
+            if config.tensorboard:
+                from yolo_cosine.sinks.tensorboard import TensorBoardSink
+
+                hub.add("tensorboard", TensorBoardSink(run_dir))
+        trainer.fit()
+    except UserError:
+        if run_dir is not None and world.is_main:
+            _remove_empty(run_dir)
+        raise
+    except TrainingFailed as error:
+        hub.emit(events.Notice(str(error), warning=True))
+        raise
+    finally:
+        hub.close()
+        leave_world(world)
+    if world.is_main:
+        write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")
+        if config.plots:
+            write_figures(run_dir)
+        if config.predictions and trainer.best_detections is not None:
+            write_predictions(run_dir / "predictions.json", trainer.evaluator.store.index, trainer.best_detections)
+    return run_dir
+
+
+def _make_run_dir(config: RunConfig) -> Path:
+    """A new folder `runs/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken; nothing is overwritten."""
+    root = Path(config.runs)
+    number = 1
+    while True:
+        path = root / (str(config.name) if number == 1 else f"{config.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if root.exists() and not root.is_dir():
+                raise UserError(f"runs: {root} is a file; name a folder for the runs") from None
+            number += 1
+            continue
+        except OSError as error:
+            raise UserError(
+                f"runs: {path} cannot be made: {error.strerror}; name a folder that can be written"
+            ) from None
+        for part in ("checkpoints", "weights"):
+            (path / part).mkdir()
+        return path
+
+
+def _remove_empty(run_dir: Path) -> None:
+    for path in (run_dir / "checkpoints", run_dir / "weights", run_dir):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

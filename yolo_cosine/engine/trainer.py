@@ -1,0 +1,267 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+
+from yolo_cosine import events
+from yolo_cosine.config.load import dump_config
+from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.loader import TrainBatch, TrainLoader
+from yolo_cosine.engine.checkpoint import save_checkpoint, write_atomically
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.optim import applied, apply_schedule, clip_gradients
+from yolo_cosine.engine.precision import Precision
+from yolo_cosine.evaluate import Detections, Evaluator
+from yolo_cosine.model import detector
+from yolo_cosine.model.ema import Ema
+from yolo_cosine.schedules.build import Group, RunSchedule
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on, and not for a mistake in the input; the message says where and with what values."""
+
+
+@dataclass
+class Progress:
+    """How far a run is; with the weights and the optimizer, all that a resume needs."""
+
+    step: int = 0  # the next one
+    epoch: int = 0  # the next step's
+    updates: int = 0
+    best: float = -1.0  # best mAP50-95
+    best_epoch: int | None = None
+    best_scalars: dict[str, float] = field(default_factory=dict)
+    best_per_class: dict[str, float] = field(default_factory=dict)
+    last_improved: int = 0  # epoch from which patience counts
+    ending: bool = False  # early stopping has led over to the mosaic-free end
+
+
+@dataclass
+class Trainer:
+    """Everything that a run needs, built; `fit` trains."""
+
+    config: RunConfig
+    run_dir: Path
+    model: nn.Module
+    wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
+    loss: detector.DetectionLoss
+    ema: Ema
+    optimizer: optim.Optimizer
+    groups: tuple[Group, ...]
+    schedule: RunSchedule
+    loader: TrainLoader
+    evaluator: Evaluator
+    precision: Precision
+    world: World
+    emit: Callable[[events.Event], None]
+    eval_every: int  # steps
+    facts: Mapping[str, Any]
+    progress: Progress = field(default_factory=Progress)
+    best_detections: Detections | None = None
+
+    def __post_init__(self) -> None:
+        self.scaler = self.precision.scaler()
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
+        self._sums = torch.zeros(2, len(self.loss.names), device=self.precision.device)  # per interval, per epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.loader)
+
+    @property
+    def mosaic_free_from(self) -> int:
+        """The epoch from which mosaic is off."""
+        return self.config.epochs - self.config.close_mosaic
+
+    def fit(self) -> str:
+        """Train to the end; returns the reason why it ended."""
+        progress, start = self.progress, time.perf_counter()
+        self.emit(self._started())
+        reason, last = "finished", max(progress.step - 1, 0)
+        try:
+            while progress.epoch < self.config.epochs:
+                epoch = progress.epoch
+                self._train_epoch(epoch)
+                last = progress.step - 1
+                if self._out_of_patience(epoch):
+                    reason = "stopped early"
+                    if not self._skip_to_mosaic_free_end(epoch):
+                        break
+        except KeyboardInterrupt:
+            reason = "interrupted"
+            raise
+        except BaseException:
+            reason = "failed"
+            raise
+        finally:
+            seconds = time.perf_counter() - start
+            best = progress.best_scalars, progress.best_epoch, progress.best_per_class
+            self.emit(events.RunEnded(last, last // self.steps_per_epoch, reason, seconds, *best))
+        return reason
+
+    def _train_epoch(self, epoch: int) -> None:
+        detector.train_mode(self.model, self.config.freeze)
+        self.loss.start_epoch(epoch)
+        self._sums.zero_()
+        start, evaluating, seen, steps_in_interval = time.perf_counter(), 0.0, 0, 0
+        for batch in self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from):
+            step = self.progress.step
+            apply_schedule(self.optimizer, self.groups, self.schedule, step)
+            scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
+            updated = self.train_step(batch, step)
+            seen, steps_in_interval = seen + len(batch.indices) * self.world.size, steps_in_interval + 1
+            if (step + 1) % self.config.log_every == 0:
+                scalars.update(self._mean_losses(0, events.LOSS, steps_in_interval))
+                steps_in_interval = 0
+            self.progress.step = step + 1
+            self.emit(events.StepDone(step, epoch, scalars, len(batch.indices) * self.world.size, updated))
+            last_of_epoch = (step + 1) % self.steps_per_epoch == 0
+            if last_of_epoch:
+                seconds = time.perf_counter() - start - evaluating
+                means = self._mean_losses(1, events.EPOCH_LOSS, self.steps_per_epoch)
+                scalars = {**means, events.IMAGES_PER_SECOND: seen / seconds}
+                self.emit(events.EpochDone(step, epoch, scalars, seconds))
+            if (step + 1) % self.eval_every == 0 or step + 1 == self.schedule.steps:
+                before = time.perf_counter()
+                self._evaluate(step, epoch)
+                evaluating += time.perf_counter() - before
+        self.progress.epoch = epoch + 1
+        self._save("last", self.progress.step - 1, epoch)
+
+    def train_step(self, batch: TrainBatch, step: int) -> bool:
+        """Take in a batch; returns whether it closed an accumulation and so moved the weights."""
+        batch = batch.to(self.precision.device)
+        images = batch.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with self.precision.autocast():
+            outputs = self.wrapped(images)
+        loss, items = self.loss(
+            outputs,
+            images.shape[2:],
+            batch.image_of_box,
+            batch.classes,
+            batch.boxes,
+            batch.image_of_crowd,
+            batch.crowds,
+        )
+        # DistributedDataParallel averages over the ranks, and the loss is a sum over images
+        self.scaler.scale(loss * self.world.size).backward()
+        self._sums += items
+        self._window.append((batch.indices, items))
+        if len(self._window) < self.schedule.accumulate(step):
+            return False
+        self.scaler.unscale_(self.optimizer)
+        self._check_finite(clip_gradients(self.trained, self.config.clip_norm), step)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update()
+        self._window.clear()
+        self.progress.updates += 1
+        return True
+
+    def _check_finite(self, norm: Tensor, step: int) -> None:
+        """Stop before a loss or gradient that is no number reaches the weights, and name the batch it came from."""
+        items = torch.stack([items for _, items in self._window])
+        # with a scaler an infinite norm is in order: it skips that update and scales less
+        if torch.isfinite(items).all() and (self.scaler.is_enabled() or torch.isfinite(norm)):
+            return
+        bad = ~torch.isfinite(items).all(1)
+        k = int(bad.nonzero()[0]) if bad.any() else len(items) - 1
+        losses = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.loss.names, items[k].tolist(), strict=True))
+        files = [self.loader.store.index.files[i] for i in self._window[k][0]]
+        what = "the loss" if bad.any() else "the norm of the gradients"
+        raise TrainingFailed(
+            f"step {step - len(items) + 1 + k} (epoch {step // self.steps_per_epoch + 1}): {what} is no finite number; the "
+            f"weights were not touched by it. Losses: {losses}. Images: {', '.join(files)}. Lower lr0 (now "
+            f"{self.config.lr0:g}), lengthen warmup_epochs (now {self.config.warmup_epochs:g}), or try precision: fp32 "
+            f"(now {self.precision.name})"
+        )
+
+    def _mean_losses(self, row: int, prefix: str, count: int) -> dict[str, float]:
+        """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""
+        means = (self._sums[row] / count).tolist()
+        self._sums[row].zero_()
+        return {prefix + name: value for name, value in zip(self.loss.names, means, strict=True)}
+
+    def _evaluate(self, step: int, epoch: int) -> None:
+        progress = self.progress
+        self.emit(events.EvaluationStarted(step, epoch, len(self.evaluator.store.index)))
+        report, found, shown, seconds = self.evaluator(self.ema.model)
+        scalars = {**report.scalars, events.EVAL_SECONDS: seconds}
+        # NaN (no boxes at all) never counts as better; the first evaluation always does
+        best = progress.best_epoch is None or scalars[events.MAP] > progress.best
+        if best:
+            progress.best, progress.best_epoch, progress.last_improved = scalars[events.MAP], epoch, epoch
+            progress.best_scalars, progress.best_per_class = scalars, dict(report.per_class)
+        self.emit(
+            events.Evaluated(step, epoch, scalars, report.per_class, report.recall, report.precision, best, shown)
+        )
+        if best:
+            self.best_detections = found
+            self._save("best", step, epoch)
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        progress, patience = self.progress, self.config.patience
+        if patience == 0 or progress.ending or epoch + 1 >= self.config.epochs:
+            return False
+        return epoch - progress.last_improved >= patience
+
+    def _skip_to_mosaic_free_end(self, epoch: int) -> bool:
+        """On early stopping, go on with the run's mosaic-free end; False if there is none or it has begun."""
+        progress, close = self.progress, self.mosaic_free_from
+        said = f"no better mAP50-95 for {self.config.patience} epochs, since epoch {progress.last_improved + 1}"
+        if self.config.close_mosaic == 0 or self.config.mosaic == 0 or epoch + 1 > close:
+            self.emit(events.Notice(f"{said}; stopping early", step=progress.step - 1))
+            return False
+        progress.epoch, progress.step = close, close * self.steps_per_epoch
+        progress.ending = True
+        self.emit(
+            events.Notice(
+                f"{said}; skipping epochs {epoch + 2} to {close} and ending with the {self.config.close_mosaic} "
+                "mosaic-free epochs and their learning rates",
+                step=(epoch + 1) * self.steps_per_epoch - 1,
+            )
+        )
+        return True
+
+    def _started(self) -> events.RunStarted:
+        return events.RunStarted(
+            run_dir=self.run_dir, config=self.config.model_dump(), names=self.loader.store.index.names,
+            groups=tuple(g.name for g in self.groups), losses=self.loss.names, epochs=self.config.epochs,
+            steps_per_epoch=self.steps_per_epoch, batch=self.config.batch, facts=self.facts,
+            start_step=self.progress.step,
+        )  # fmt: skip
+
+    def _save(self, kind: str, step: int, epoch: int) -> None:
+        """Write `checkpoints/<kind>.pt` (all that a resume needs) and `weights/<kind>.pt` (for Ultralytics)."""
+        if not self.world.is_main:
+            return
+        metrics = {k: v for k, v in self.progress.best_scalars.items() if math.isfinite(v)}
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": [p.grad for p in self.trained] if self._window else None,
+            "pending": len(self._window),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress).copy(),
+            "config": dump_config(self.config),
+            "names": list(self.loader.store.index.names),
+        }
+        path = self.run_dir / "checkpoints" / f"{kind}.pt"
+        save_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": metrics})
+        exported = detector.export_ultralytics(self.ema.model, self.config.model_dump(), metrics, epoch)
+        write_atomically(self.run_dir / "weights" / f"{kind}.pt", exported)
+        self.emit(events.Saved(step, self.run_dir / "weights" / f"{kind}.pt", kind == "best"))

@@ -1,0 +1,224 @@
+"""Evaluation by the official COCO metrics: run a network over an index, match, and report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from hotcoco import COCO, COCOeval
+from torch import nn
+
+from yolo_cosine import events
+from yolo_cosine.config.schema import EvalConfig
+from yolo_cosine.data.cache import ImageStore
+from yolo_cosine.data.index import Index
+from yolo_cosine.data.loader import EvalBatch, eval_batches
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.precision import Precision
+from yolo_cosine.model import detector, nms
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found on the images of an index, K boxes in all, in the annotations' pixels."""
+
+    image: np.ndarray  # (K,) int64, position in the index
+    xywh: np.ndarray  # (K, 4) float64
+    score: np.ndarray  # (K,) float64
+    label: np.ndarray  # (K,) int64, position in the index's categories
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """An evaluation in figures."""
+
+    scalars: dict[str, float]  # events.COCO_METRICS, PRECISION and RECALL
+    per_class: dict[str, float]  # class name: AP50-95, NaN without boxes
+    recall: np.ndarray  # (101,) float64
+    precision: np.ndarray  # (101, C) float64 at IoU 0.5, -1 without boxes
+
+
+def detect(
+    model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
+    world: World | None = None, progress: Callable[[int], None] | None = None,
+) -> Detections:  # fmt: skip
+    """Run a network over all images of a store.
+
+    Args:
+        model: the network, in any mode; it is copied, fused and left as it is.
+        batch: most images at a time.
+        progress: called with the number of images of each batch that is done.
+    """
+    world = world or World()
+    fused = detector.inference_copy(model, config.max_det, config.nms)
+    fused = fused.to(memory_format=torch.channels_last)
+    mine = np.arange(len(store.index))[world.rank :: world.size]
+    found = []
+    batches = eval_batches(store, batch=batch, stride=detector.stride(model), workers=workers, images=mine)
+    with torch.inference_mode():
+        for item in batches:
+            images = item.images.to(precision.device, non_blocking=True).float().div_(255)
+            images = images.contiguous(memory_format=torch.channels_last)
+            output = detector.predict(fused, images, precision.autocast())
+            if detector.is_end_to_end(fused):
+                results = [image[image[:, 4] > config.conf] for image in output]
+            else:
+                results = nms.suppress(output, config.conf, config.iou, config.max_det)
+            found.append(_in_image_pixels(results, item, store.index))
+            if progress is not None:
+                progress(len(item.indices))
+    rows = np.concatenate([*world.gather(np.concatenate([np.empty((0, 7)), *found]))])
+    rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]  # by image, best first: the order of batches leaves no trace
+    return Detections(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5], rows[:, 6].astype(np.int64))
+
+
+def _in_image_pixels(results: list[torch.Tensor], item: EvalBatch, index: Index) -> np.ndarray:
+    """(K, 7) float64: image, x, y, width, height, score, label. Boxes are clipped to their image."""
+    rows = []
+    for k, result in enumerate(results):
+        values = result.cpu().numpy().astype(np.float64)
+        corners = (values[:, :4] - np.tile(item.pad[k], 2)) / np.tile(item.gain[k], 2)
+        limit = np.tile(index.sizes[item.indices[k]], 2)
+        corners = np.clip(corners, 0, limit)
+        image = np.full((len(values), 1), item.indices[k])
+        rows.append(np.hstack((image, corners[:, :2], corners[:, 2:] - corners[:, :2], values[:, 4:6])))
+    return np.concatenate(rows)
+
+
+def ground_truth(index: Index) -> COCO:
+    """The index as the metric sees it: every annotation of the file, the faulty ones and the crowds too."""
+    return COCO.from_arrays(
+        images=[
+            {"id": int(i), "width": int(w), "height": int(h), "file_name": f}
+            for i, (w, h), f in zip(index.image_ids, index.sizes, index.files, strict=True)
+        ],
+        categories=[{"id": c.id, "name": c.name} for c in index.categories],
+        image_ids=index.image_ids[index.image_of_box],
+        category_ids=_category_ids(index)[index.classes],
+        boxes=index.boxes,
+        area=index.areas,
+        iscrowd=index.crowd,
+    )
+
+
+def _category_ids(index: Index) -> np.ndarray:
+    return np.array([category.id for category in index.categories], dtype=np.int64)
+
+
+def score(index: Index, truth: COCO, found: Detections) -> Report:
+    """COCO's twelve figures, AP of each class, and precision over recall at IoU 0.5.
+
+    The figures equal those of pycocotools on the same detections, -1 for a size that no box has included. `metrics/precision` and `metrics/recall` are those
+    at the one confidence at which the mean F1 over the classes is best, at IoU 0.5, read off COCO's 101-point curves.
+    """
+    columns = (
+        index.image_ids[found.image],
+        *found.xywh.T,
+        found.score,
+        _category_ids(index)[found.label],
+    )
+    evaluation = COCOeval(truth, truth.load_res(np.stack(columns, 1).astype(np.float64)), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summary_lines()  # fills in `stats` as summarize() does, without printing
+    stats = evaluation.stats
+    curves = evaluation.eval
+    precision = np.asarray(curves["precision"])[:, :, :, 0, -1]  # IoU thresholds, recalls, classes
+    scores = np.asarray(curves["scores"])[0, :, :, 0, -1]
+    per_class = {
+        name: float(values[values > -1].mean()) if (values > -1).any() else float("nan")
+        for name, values in zip(index.names, np.moveaxis(precision, 2, 0), strict=True)
+    }
+    recall = np.linspace(0, 1, precision.shape[1])
+    best_precision, best_recall = _best_f1(precision[0], scores, recall)
+    scalars = dict(zip(events.COCO_METRICS, map(float, stats), strict=True))
+    return Report(
+        {**scalars, events.PRECISION: best_precision, events.RECALL: best_recall}, per_class, recall, precision[0]
+    )
+
+
+def _best_f1(precision: np.ndarray, scores: np.ndarray, recall: np.ndarray) -> tuple[float, float]:
+    """Mean precision and recall at the confidence with the best mean F1. (R, C) precision and scores, (R,) recall."""
+    present = (precision > -1).all(0)
+    precision, scores = precision[:, present], scores[:, present]
+    if not present.any() or not (precision > 0).any():
+        return 0.0, 0.0
+    best = (-1.0, 0.0, 0.0)
+    for confidence in np.unique(scores[precision > 0]):
+        reached = (scores >= confidence) & (precision > 0)  # recall points that are found at this confidence
+        last = np.where(reached.any(0), len(recall) - 1 - reached[::-1].argmax(0), -1)
+        columns = np.arange(precision.shape[1])
+        p = np.where(last >= 0, precision[last, columns], 0.0)
+        r = np.where(last >= 0, recall[last], 0.0)
+        f1 = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=p + r > 0).mean()
+        if f1 > best[0]:
+            best = (float(f1), float(p.mean()), float(r.mean()))
+    return best[1], best[2]
+
+
+def write_predictions(path: Path, index: Index, found: Detections) -> None:
+    """Write COCO results: image ids and category ids as in the user's annotations, boxes as x, y, width, height."""
+    ids = _category_ids(index)
+    rows = [
+        {"image_id": int(index.image_ids[i]), "category_id": int(ids[c]), "bbox": box.tolist(), "score": float(s)}
+        for i, box, s, c in zip(found.image, found.xywh, found.score, found.label, strict=True)
+    ]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def samples(
+    store: ImageStore, found: Detections, images: list[int], least_score: float = 0.25
+) -> tuple[events.Sample, ...]:
+    """Images with their ground truth and the detections over `least_score`, for people to look at."""
+    index, result = store.index, []
+    for i in images:
+        image = store[i]
+        gain = np.tile([image.shape[1], image.shape[0]] / np.maximum(index.sizes[i], 1), 2)
+        boxes = slice(index.offsets[i], index.offsets[i + 1])
+        chosen = (found.image == i) & (found.score >= least_score)
+        result.append(
+            events.Sample(
+                name=Path(index.files[i]).stem,
+                image=image,
+                truth=(_xyxy(index.boxes[boxes]) * gain).astype(np.float32),
+                truth_classes=index.classes[boxes],
+                truth_crowd=index.crowd[boxes],
+                found=(_xyxy(found.xywh[chosen]) * gain).astype(np.float32),
+                found_classes=found.label[chosen],
+                scores=found.score[chosen].astype(np.float32),
+            )
+        )
+    return tuple(result)
+
+
+def _xyxy(xywh: np.ndarray) -> np.ndarray:
+    return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), 1)
+
+
+class Evaluator:
+    """Evaluates networks on one split, again and again; the ground truth is prepared once."""
+
+    def __init__(
+        self, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
+        world: World | None = None, shown: int = 8,
+    ):  # fmt: skip
+        self.store, self.config, self.world = store, config, world or World()
+        self._run = {"batch": batch, "workers": workers, "precision": precision, "world": self.world}
+        self._truth = ground_truth(store.index)
+        n = len(store.index)
+        self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
+
+    def __call__(
+        self, model: nn.Module, progress: Callable[[int], None] | None = None
+    ) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
+        """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
+        start = time.perf_counter()
+        found = detect(model, self.store, self.config, progress=progress, **self._run)
+        report = score(self.store.index, self._truth, found)
+        seconds = time.perf_counter() - start
+        return report, found, samples(self.store, found, self._shown), seconds
