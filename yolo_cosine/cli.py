@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import TrainingFailed, UserError
 
 COMMANDS = {
     "train": "train a detector from a YAML file",
@@ -16,13 +16,13 @@ COMMANDS = {
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Run an entry point; a user's mistake becomes a message and exit code 2, an interrupt 130."""
+    """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130."""
     try:
         return work()
-    except UserError as error:
+    except (UserError, TrainingFailed) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

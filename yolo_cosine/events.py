@@ -143,6 +143,7 @@ class RunEnded:
     best: Mapping[str, float]
     best_epoch: int | None
     best_per_class: Mapping[str, float] = field(default_factory=dict)
+    detail: str = ""  # what went wrong, where something did
 
 
 Event = RunStarted | StepDone | EpochDone | EvaluationStarted | Evaluated | Saved | Notice | RunEnded

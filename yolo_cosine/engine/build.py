@@ -99,6 +99,7 @@ def build_trainer(
     if config.imgsz % stride:
         near = max(round(config.imgsz / stride), 1) * stride
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
+    detector.check_nms(model, config.nms)
     transfer = detector.load_weights(model, config)
     if transfer is not None:
         notify(str(transfer))

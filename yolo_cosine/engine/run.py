@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yolo_cosine import events
 from yolo_cosine.config.load import dump_config
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import join_world, leave_world
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
-from yolo_cosine.engine.trainer import TrainingFailed
+from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import write_predictions
-from yolo_cosine.report.figures import write_figures
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
@@ -31,6 +29,7 @@ def train(config: RunConfig) -> Path:
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     run_dir: Path | None = None
+    trainer: Trainer | None = None
     try:
         run_dir = Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
         trainer = build_trainer(config, run_dir, hub.emit, precision, world)
@@ -42,36 +41,42 @@ def train(config: RunConfig) -> Path:
 
                 hub.add("tensorboard", TensorBoardSink(run_dir))
         trainer.fit()
-    except UserError:
-        if run_dir is not None and world.is_main:
-            _remove_empty(run_dir)
-        raise
-    except TrainingFailed as error:
-        hub.emit(events.Notice(str(error), warning=True))
-        raise
     finally:
         hub.close()
         leave_world(world)
-    if world.is_main:
-        write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")
-        if config.plots:
-            write_figures(run_dir)
-        if config.predictions and trainer.best_detections is not None:
-            write_predictions(run_dir / "predictions.json", trainer.evaluator.store.index, trainer.best_detections)
+        if world.is_main and run_dir is not None:
+            if trainer is None:
+                _remove_empty(run_dir)
+            else:  # also after an interrupt: what was measured can be looked at
+                _derive(trainer)
     return run_dir
+
+
+def _derive(trainer: Trainer) -> None:
+    """Write what follows from the record and the best evaluation."""
+    run_dir, config = trainer.run_dir, trainer.config
+    write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")
+    if config.plots:
+        from yolo_cosine.report.figures import write_figures  # only now: matplotlib takes a while to import
+
+        write_figures(run_dir)
+    if config.predictions and trainer.best_detections is not None:
+        if not len(trainer.best_detections.score):
+            print(f"predictions.json is empty: no score reaches conf={config.conf:g}; train longer, or lower conf")
+        write_predictions(run_dir / "predictions.json", trainer.evaluator.store.index, trainer.best_detections)
 
 
 def _make_run_dir(config: RunConfig) -> Path:
     """A new folder `runs/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken; nothing is overwritten."""
     root = Path(config.runs)
+    if root.exists() and not root.is_dir():
+        raise UserError(f"runs: {root} is a file; name a folder for the runs")
     number = 1
     while True:
         path = root / (str(config.name) if number == 1 else f"{config.name}-{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            if root.exists() and not root.is_dir():
-                raise UserError(f"runs: {root} is a file; name a folder for the runs") from None
             number += 1
             continue
         except OSError as error:

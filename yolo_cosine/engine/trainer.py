@@ -21,14 +21,11 @@ from yolo_cosine.engine.checkpoint import save_checkpoint, write_atomically
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.optim import applied, apply_schedule, clip_gradients
 from yolo_cosine.engine.precision import Precision
+from yolo_cosine.errors import TrainingFailed
 from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
 from yolo_cosine.schedules.build import Group, RunSchedule
-
-
-class TrainingFailed(Exception):
-    """Training cannot go on, and not for a mistake in the input; the message says where and with what values."""
 
 
 @dataclass
@@ -88,26 +85,24 @@ class Trainer:
         """Train to the end; returns the reason why it ended."""
         progress, start = self.progress, time.perf_counter()
         self.emit(self._started())
-        reason, last = "finished", max(progress.step - 1, 0)
+        reason, detail = "finished", ""
         try:
             while progress.epoch < self.config.epochs:
                 epoch = progress.epoch
                 self._train_epoch(epoch)
-                last = progress.step - 1
                 if self._out_of_patience(epoch):
                     reason = "stopped early"
                     if not self._skip_to_mosaic_free_end(epoch):
                         break
-        except KeyboardInterrupt:
-            reason = "interrupted"
-            raise
-        except BaseException:
-            reason = "failed"
+        except BaseException as error:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            detail = f"{type(error).__name__}: {error}"
             raise
         finally:
-            seconds = time.perf_counter() - start
+            last = max(progress.step - 1, 0)
             best = progress.best_scalars, progress.best_epoch, progress.best_per_class
-            self.emit(events.RunEnded(last, last // self.steps_per_epoch, reason, seconds, *best))
+            seconds = time.perf_counter() - start
+            self.emit(events.RunEnded(last, last // self.steps_per_epoch, reason, seconds, *best, detail))
         return reason
 
     def _train_epoch(self, epoch: int) -> None:

@@ -32,6 +32,7 @@ def evaluate_checkpoint(weights: str, config: ValConfig, split: str, sized: bool
     workers = resolve_workers(config.workers, device)
     model, trained_size = detector.read_checkpoint(weights, config.trust_weights)
     detector.check_head(model, weights)
+    detector.check_nms(model, config.nms)
     data = open_dataset(config.data, (split,))
     index = data.splits[split]
     columns = class_columns(tuple(model.names.values()), data.names, weights)

@@ -10,6 +10,7 @@ import copy
 import io
 import logging
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -111,6 +112,8 @@ def read_checkpoint(path: str, trust: bool = False) -> tuple[nn.Module, int | No
         raise UserError(f"weights: {path!r} is no .pt file; name an Ultralytics checkpoint such as yolo11n.pt")
     if not Path(path).exists() and Path(path).name != path:
         raise UserError(f"weights: {path}: there is no such file")
+    if Path(path).exists() and not _looks_like_a_checkpoint(Path(path)):
+        raise UserError(f"weights: {path} cannot be loaded: it is no PyTorch file, or cut short; get it again")
     try:
         with _quiet():
             checkpoint, _ = tasks.torch_safe_load(path, safe_only=not trust)
@@ -127,6 +130,12 @@ def read_checkpoint(path: str, trust: bool = False) -> tuple[nn.Module, int | No
         raise UserError(f"weights: {path} holds no network; name an Ultralytics checkpoint such as yolo11n.pt")
     size = (checkpoint.get("train_args") or {}).get("imgsz")
     return model.float(), size if isinstance(size, int) else None
+
+
+def _looks_like_a_checkpoint(path: Path) -> bool:
+    """A zip archive, as PyTorch writes it, or a bare pickle, as it once did."""
+    with open(path, "rb") as file:
+        return zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80")
 
 
 def check_head(model: nn.Module, source: str) -> None:
@@ -299,23 +308,31 @@ def _batch_size(outputs: Mapping[str, Any]) -> int:
     return len(outputs["one2many"]["boxes"] if "one2many" in outputs else outputs["boxes"])
 
 
+def _uses_nms_free_head(head: Detect, nms: bool | str) -> bool:
+    return getattr(head, "one2one_cv2", None) is not None and nms is not True
+
+
+def check_nms(model: nn.Module, nms: bool | str) -> None:
+    """Refuse `nms: false` for a network whose head needs NMS.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    if nms is False and not _uses_nms_free_head(model.model[-1], nms):
+        raise UserError("nms: false: this model has no NMS-free head; write nms: auto")
+
+
 def inference_copy(model: nn.Module, max_det: int, nms: bool | str = "auto") -> nn.Module:
     """A copy for evaluation: norms folded into convolutions, branches that are not asked removed.
 
     Args:
         nms: True or False for the branch that needs NMS or the one that does not; "auto" for the one without it where
             the head has one (YOLOv10, YOLO26). Ultralytics itself asks the one with NMS unless it is told otherwise.
-
-    Raises:
-        UserError: if `nms` is False and the head has no branch without NMS.
     """
     with _quiet():
         copied = copy.deepcopy(model).eval()
         head = copied.model[-1]
-        has_nms_free = getattr(head, "one2one_cv2", None) is not None
-        if nms is False and not has_nms_free:
-            raise UserError("nms: false: this model has no NMS-free head; write nms: auto")
-        head.end2end = has_nms_free and nms is not True
+        head.end2end = _uses_nms_free_head(head, nms)
         head.max_det = max_det
         return copied.fuse(verbose=False)
 

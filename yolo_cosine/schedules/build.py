@@ -66,7 +66,7 @@ def _yolo_cosine(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch: 
         steps=steps,
         lr=lr,
         momentum=Linear(config.warmup_momentum, config.momentum, warmup),
-        accumulate=Constant(nominal_accumulation(config), steps),
+        accumulate=Constant(min(nominal_accumulation(config), steps), steps),  # else a short run would never update
     )
 
 

@@ -59,7 +59,9 @@ class ConsoleSink:
             case events.Evaluated():
                 self._evaluated(event)
             case events.Saved():
-                self._weights = dict(sorted({**self._weights, "best" if event.best else "last": str(event.path)}.items()))
+                self._weights = dict(
+                    sorted({**self._weights, "best" if event.best else "last": str(event.path)}.items())
+                )
             case events.Notice():
                 self._say(("warning: " if event.warning else "") + event.text, "yellow" if event.warning else "")
             case events.RunEnded():
@@ -148,7 +150,7 @@ class ConsoleSink:
             steps=start.steps_per_epoch,
             losses=self._losses,
             lr=self._lr,
-            images_per_second=self._images / max(now - self._epoch_from, 1e-9),
+            images_per_second=self._images / max(now - self._epoch_from, 1e-9) if self._images else None,
             left=left,
         )
 
@@ -157,7 +159,9 @@ class ConsoleSink:
         now = time.monotonic()
         if self._evaluating is not None:
             event, since = self._evaluating
-            line = f"evaluating {event.images:,} images after epoch {event.epoch + 1}, {console_text.clock(now - since)}"
+            line = (
+                f"evaluating {event.images:,} images after epoch {event.epoch + 1}, {console_text.clock(now - since)}"
+            )
         else:
             line = console_text.progress_bar(self._progress(now), self._width, self._blocks)
         return Text(line[: self._width], no_wrap=True, overflow="crop", style="cyan")

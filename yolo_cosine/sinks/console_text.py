@@ -104,7 +104,12 @@ def _row(label: str, text: str, width: int) -> str:
 
 
 # Columns of the table of epochs: heading, width. With three losses a line has 78 columns.
-_METRICS = {events.MAP: ("mAP50-95", 9), events.MAP50: ("mAP50", 6), events.PRECISION: ("P", 6), events.RECALL: ("R", 6)}
+_METRICS = {
+    events.MAP: ("mAP50-95", 9),
+    events.MAP50: ("mAP50", 6),
+    events.PRECISION: ("P", 6),
+    events.RECALL: ("R", 6),
+}
 
 
 def _epoch_width(epochs: int) -> int:
@@ -200,18 +205,22 @@ class Progress:
     steps: int  # in an epoch
     losses: Mapping[str, float]  # means since the epoch's start
     lr: float | None
-    images_per_second: float
+    images_per_second: float | None  # None before the epoch's first step
     left: float  # seconds to the end of the run
 
     @property
     def shown_losses(self) -> str:
         return " ".join(f"{short_name(name)} {number(value, 'nan')}" for name, value in self.losses.items())
 
+    @property
+    def shown_speed(self) -> str:
+        return f"{speed(self.images_per_second)} img/s" if self.images_per_second is not None else ""
+
 
 def progress_line(at: Progress) -> str:
     """Where an epoch is, in words; for logs and files."""
     parts = [f"epoch {at.epoch}, step {at.done} of {at.steps}", at.shown_losses, f"lr {rate(at.lr)}"]
-    parts += [f"{speed(at.images_per_second)} img/s", f"{clock(at.left)} left"]
+    parts += [at.shown_speed, f"{clock(at.left)} left"]
     return ", ".join(part for part in parts if part)
 
 
@@ -222,9 +231,9 @@ def progress_bar(at: Progress, width: int, blocks: str = "━─") -> str:
         blocks: the characters for what is done and what is not.
     """
     share = at.done / at.steps
-    speed_text, rate_text = f"{speed(at.images_per_second)} img/s", f"lr {rate(at.lr)}"
-    parts = [part for part in (at.shown_losses, rate_text, speed_text, f"{clock(at.left)} left") if part]
-    for dropped in ("", speed_text, rate_text):
+    shown_rate = f"lr {rate(at.lr)}"
+    parts = [part for part in (at.shown_losses, shown_rate, at.shown_speed, f"{clock(at.left)} left") if part]
+    for dropped in ("", at.shown_speed, shown_rate):
         parts = [part for part in parts if part != dropped]
         rest = "  ".join(parts)
         bar = width - len(f"{at.epoch}  {share:4.0%}  {rest}")

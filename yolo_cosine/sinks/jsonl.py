@@ -81,7 +81,8 @@ class JsonlSink:
                 return self._line("start", event.start_step, epoch, _finite(about))
             case events.RunEnded():
                 about = {
-                    name: getattr(event, name) for name in ("reason", "seconds", "best", "best_epoch", "best_per_class")
+                    name: getattr(event, name)
+                    for name in ("reason", "seconds", "best", "best_epoch", "best_per_class", "detail")
                 }
                 return self._line("end", event.step, event.epoch, _finite(about))
         return None
