@@ -52,6 +52,7 @@ def fails(config, capsys, *overrides, code=2):
         ("epocs=3", ["epocs", "did you mean epochs?"]),
         ("batch=500", ["batch: 500 is larger than the training set, 24 images", "write batch: 12"]),
         ("imgsz=100", ["imgsz: 100 is no multiple of the stride 32", "write 96"]),
+        ("imgsz=32 batch=23", ["imgsz: at 32", "batch of one image"]),
         ("model=yolo77n.yaml", ["model: 'yolo77n.yaml'", "yolo11s.yaml"]),
         ("model=yolo11n-pose.yaml", ["Pose", "box-detection"]),
         ("weights=missing/best.pt", ["missing/best.pt", "no such file"]),
@@ -68,7 +69,7 @@ def fails(config, capsys, *overrides, code=2):
 def test_wrong_values(config, capsys, override, parts):
     if override.startswith("device=cuda") and torch.cuda.device_count() > 7:
         pytest.skip("there are more than seven GPUs here")
-    error = fails(config, capsys, override)
+    error = fails(config, capsys, *override.split())
     for part in parts:
         assert part in error
 

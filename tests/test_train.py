@@ -232,7 +232,9 @@ def test_two_processes(small_shapes, tmp_path):
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517",
         "-m", "yolo_cosine.train", "--cfg", str(config),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     run_dir = tmp_path / "runs/run"
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["run"]

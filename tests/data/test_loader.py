@@ -66,6 +66,14 @@ def test_ranks_share_every_batch(index):
             assert torch.equal(first.images[k], batch.images[batch.indices.tolist().index(i)])
 
 
+def test_no_rank_gets_an_empty_share(index):
+    for ranks in (1, 2, 4):  # eleven images in batches of four leave three over
+        loaders = [loader(index, rank=r, ranks=ranks) for r in range(ranks)]
+        assert {len(x) for x in loaders} == {3 if ranks < 4 else 2}
+        for x in loaders:
+            assert all(len(b.indices) for b in x.epoch(0)) and len(list(x.epoch(0))) == len(x)
+
+
 def test_an_epoch_can_be_left_early(index):
     batches = loader(index, workers=4).epoch(0)
     next(batches)

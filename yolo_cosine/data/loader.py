@@ -62,8 +62,9 @@ class TrainLoader:
         self.usable = np.setdiff1d(np.arange(len(store.index)), store.unreadable)
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last one may be smaller."""
-        return -(-len(self.usable) // self.batch)
+        """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
+        whole, rest = divmod(len(self.usable), self.batch)
+        return whole + (rest >= self.ranks)
 
     def epoch(self, epoch: int, mosaic: bool = True) -> Iterator[TrainBatch]:
         """The batches of an epoch in order."""
@@ -78,7 +79,7 @@ class TrainLoader:
                 mine, [augment_image(load, self.labels, params, k, self.store.size) for k in range(len(mine))]
             )
 
-        yield from _ahead(make, range(0, len(order), self.batch), self.workers)
+        yield from _ahead(make, range(0, len(self) * self.batch, self.batch), self.workers)
 
 
 def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> TrainBatch:

@@ -193,13 +193,14 @@ def _coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m yolo_cosine.data.shapes", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--train", type=int, default=800, metavar="N", help="training images (%(default)s)")
     parser.add_argument("--val", type=int, default=200, metavar="N", help="validation images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(160, 128), metavar=("W", "H"), help="largest image, pixels (192 160)"
+        "--size", type=int, nargs=2, default=(160, 128), metavar=("W", "H"), help="largest image, pixels (160 128)"
     )
     given = parser.parse_args(arguments)
     try:

@@ -112,6 +112,11 @@ def build_trainer(
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size
     )
+    if config.imgsz == stride and 1 in (config.batch, len(loader.usable) % config.batch):
+        raise UserError(
+            f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
+            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(loader.usable)} images fill"
+        )
     loss = detector.DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))

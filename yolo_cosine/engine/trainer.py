@@ -71,6 +71,7 @@ class Trainer:
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self._window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
         self._sums = torch.zeros(2, len(self.loss.names), device=self.precision.device)  # per interval, per epoch
+        self._interval = 0  # steps in the interval so far
 
     @property
     def steps_per_epoch(self) -> int:
@@ -108,21 +109,22 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         detector.train_mode(self.model, self.config.freeze)
         self.loss.start_epoch(epoch)
-        self._sums.zero_()
-        start, evaluating, seen, steps_in_interval = time.perf_counter(), 0.0, 0, 0
+        self._sums[1].zero_()
+        start, evaluating, seen = time.perf_counter(), 0.0, 0
         for batch in self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from):
             step = self.progress.step
             apply_schedule(self.optimizer, self.groups, self.schedule, step)
             scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
             updated = self.train_step(batch, step)
-            seen, steps_in_interval = seen + len(batch.indices) * self.world.size, steps_in_interval + 1
+            images = len(batch.indices) * self.world.size
+            seen += images
+            self._interval += 1
             if (step + 1) % self.config.log_every == 0:
-                scalars.update(self._mean_losses(0, events.LOSS, steps_in_interval))
-                steps_in_interval = 0
+                scalars.update(self._mean_losses(0, events.LOSS, self._interval))
+                self._interval = 0
             self.progress.step = step + 1
-            self.emit(events.StepDone(step, epoch, scalars, len(batch.indices) * self.world.size, updated))
-            last_of_epoch = (step + 1) % self.steps_per_epoch == 0
-            if last_of_epoch:
+            self.emit(events.StepDone(step, epoch, scalars, images, updated))
+            if (step + 1) % self.steps_per_epoch == 0:
                 seconds = time.perf_counter() - start - evaluating
                 means = self._mean_losses(1, events.EPOCH_LOSS, self.steps_per_epoch)
                 scalars = {**means, events.IMAGES_PER_SECOND: seen / seconds}

@@ -148,14 +148,18 @@ def map_figure(start: Record, evaluations: Sequence[Record], name: str) -> Figur
     panels = figure.subplots(1, 2 if bars else 1, squeeze=False, width_ratios=(3, 2) if bars else None)[0]
     axes, x = panels[0], (_column(evaluations, "step") + 1) / start["steps_per_epoch"]
     lines = {"mAP50-95": events.MAP, "mAP50": events.MAP50, "precision": events.PRECISION, "recall": events.RECALL}
+    highest = 0.0
     for k, (label, metric) in enumerate(lines.items()):
         thick = 2.8 if metric == events.MAP else 1.6
         values = _column(evaluations, metric)
+        highest = max(highest, np.nanmax(values, initial=0))
         axes.plot(x, values, color=PALETTE[k], linewidth=thick, marker=_marker(evaluations), markersize=4, label=label)
     if np.isfinite(maps[best]):
-        axes.plot(x[best], maps[best], "*", color=PALETTE[0], markersize=18, markeredgecolor="white", zorder=5)
+        axes.plot(
+            x[best], maps[best], "*", color=PALETTE[0], markersize=18, markeredgecolor="white", zorder=5, clip_on=False
+        )
         axes.set_title(f"best mAP50-95: {maps[best]:.3f} at epoch {x[best]:.4g} (star)")
-    axes.set(xlabel="epoch", xlim=(0, x.max() * 1.03), ylim=(0, 1))
+    axes.set(xlabel="epoch", xlim=(0, x.max() * 1.03), ylim=(0, min(max(1.1 * highest, 0.05), 1)))
     axes.xaxis.set_major_locator(_whole_numbers())
     _legend(figure, axes)
     if bars:
@@ -175,7 +179,9 @@ def _class_bars(axes: Axes, per_class: dict[str, float]) -> None:
     values = np.array([value for _, value in ordered])
     axes.barh(places, values, color="#9CC4DE", height=0.75)
     for place, value in zip(places, values, strict=True):
-        axes.text(value + 0.01, place, f"{value:.3f}", va="center", fontsize=9)
+        axes.annotate(
+            f"{value:.3f}", (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9
+        )
     axes.set_yticks(places, [chart_text(name) for name, _ in ordered])
     lowest = len(ordered) - max(len(ordered), 8)  # room for eight, so that two bars are no walls
     axes.set(

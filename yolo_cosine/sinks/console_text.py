@@ -25,6 +25,7 @@ def clock(seconds: float) -> str:
 
 
 def short_name(loss: str) -> str:
+    """`train/box_loss` or `epoch/box_loss` as people read it: `box`."""
     return loss.removeprefix(events.LOSS).removeprefix(events.EPOCH_LOSS).removesuffix("_loss")
 
 
