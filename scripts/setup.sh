@@ -10,7 +10,15 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
 fi
 stamp=.venv/.installed
 if [ ! -e "$stamp" ] || [ constraints.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    # one that was interrupted halfway has no pip
+    .venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+    # The OpenCV that Ultralytics asks for links a desktop's libraries. Where they are missing, as in a container, the
+    # headless build of the same version takes its place.
+    if ! .venv/bin/python -c 'import cv2' 2> /dev/null; then
+        version=$(.venv/bin/python -c 'from importlib.metadata import version; print(version("opencv-python"))')
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+            "opencv-python-headless==$version"
+    fi
     touch "$stamp"
 fi

@@ -19,7 +19,7 @@ CATEGORIES = (Category(2, "a"), Category(7, "b"), Category(90, "never there"))
 def random_case(seed):
     """Images with boxes, crowds and faults, and detections around them."""
     rng = np.random.default_rng(seed)
-    images = [(10 * i + 3, f"{i}.jpg", 200, 150) for i in range(30)]
+    images = [(int(i), f"{i}.jpg", 200, 150) for i in 10 * rng.permutation(30) + 3]  # ids in no order
     annotations = []
     for image_id, *_ in images:
         for _ in range(rng.integers(0, 12)):
@@ -77,6 +77,15 @@ def test_equals_pycocotools(seed, tmp_path):
     assert [report.scalars[name] for name in events.COCO_METRICS] == pytest.approx(stats, abs=1e-12)
     assert list(report.per_class.values()) == pytest.approx(per_class, abs=1e-12, nan_ok=True)
     np.testing.assert_allclose(report.precision, precision, atol=1e-12)
+
+
+def test_huge_image_ids_are_no_trouble():
+    index, _ = random_case(2)
+    huge = [(10**18 + k, f"{k}.jpg", 200, 150) for k in range(5)]
+    annotations = [(10**18 + k, 0, (10.0, 10.0, 50.0, 40.0), 2000.0, False) for k in range(5)]
+    index = build_index("huge", None, huge, annotations, CATEGORIES)
+    found = Detections(index.image_of_box, index.boxes, np.ones(5), index.classes)
+    assert score(index, ground_truth(index), found).scalars[events.MAP] == pytest.approx(1.0)
 
 
 def empty():

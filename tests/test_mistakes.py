@@ -59,6 +59,9 @@ def fails(config, capsys, *overrides, code=2):
         ("weights=run.yaml", ["'run.yaml' is no .pt file"]),
         ("device=cuda:7", ["device: 'cuda:7' is not here", "auto or cpu"]),
         ("device=gpu", ["device: 'gpu' is no device"]),
+        ("device=9", ["device: '9' is not here", "auto or cpu"]),
+        ("weights=data", ["'data' is no .pt file"]),
+        ("eval_every=2", ["eval_every: 2 has no unit", "write 2ep for epochs or 2it for steps"]),
         ("precision=fp16", ["precision: 'fp16' needs a GPU"]),
         ("freeze=99", ["freeze: 99", "layers 0 to 23"]),
         ("freeze=24", ["freeze: 24", "nothing to train"]),
@@ -67,7 +70,7 @@ def fails(config, capsys, *overrides, code=2):
     ],
 )  # fmt: skip
 def test_wrong_values(config, capsys, override, parts):
-    if override.startswith("device=cuda") and torch.cuda.device_count() > 7:
+    if override.startswith("device=") and torch.cuda.device_count() > 7:
         pytest.skip("there are more than seven GPUs here")
     error = fails(config, capsys, *override.split())
     for part in parts:
@@ -82,6 +85,39 @@ def test_no_images_at_all(config, capsys):
 def test_no_boxes_at_all(config, capsys):
     spoil(config, annotations=[])
     assert "no box to train on" in fails(config, capsys)
+
+
+def test_no_boxes_to_evaluate_by(config, capsys):
+    spoil(config, "val", annotations=[])
+    assert "no box to evaluate by" in fails(config, capsys)
+
+
+def test_weights_that_are_a_folder(config, capsys):
+    (config.parent / "w.pt").mkdir()
+    assert "cannot be read" in fails(config, capsys, f"weights={config.parent / 'w.pt'}")
+
+
+def test_a_full_disk_before_the_start(config, capsys, monkeypatch):
+    from yolo_cosine.engine import run
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "JsonlSink", full)
+    assert "cannot be written: No space left on device" in fails(config, capsys)
+
+
+def test_a_full_disk_at_a_checkpoint(config, capsys, monkeypatch):
+    from yolo_cosine.engine import trainer
+
+    def full(path, state, facts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    assert train.main(["--cfg", str(config), *BASE, "plots=false", "tensorboard=false"]) == 1
+    error = capsys.readouterr().err
+    assert "best.pt: cannot be written: No space left on device" in error and "Traceback" not in error
+    assert (config.parent / "runs/run/results.csv").exists()  # what was measured is kept
 
 
 def test_all_images_missing(config, capsys):
@@ -126,6 +162,25 @@ def test_faulty_images_and_boxes_are_warned_of_and_training_goes_on(config, caps
     assert "1 box(es) without area inside the image: left out" in flat
     assert "over the image's edge: clipped" in flat
     assert "1 image(s) cannot be read" in flat and images[0].name in flat
+
+
+def test_unreadable_images_are_named_without_a_cache_too(config, capsys):
+    for split in ("train", "val"):
+        sorted((config.parent / f"data/images/{split}").iterdir())[1].write_bytes(b"junk")
+    overrides = [*BASE, "cache=none", "plots=false", "tensorboard=false"]
+    assert train.main(["--cfg", str(config), *overrides]) == 0
+    flat = " ".join(capsys.readouterr().out.split())
+    assert flat.count("1 image(s) cannot be read") == 2 and "grey without boxes in their place" in flat
+    weights = config.parent / "runs/run/weights/best.pt"
+    assert val.main(["--weights", str(weights), "--data", str(config.parent / "data/shapes.yaml")]) == 0
+    assert "warning" in (error := capsys.readouterr().err) and "1 image(s) cannot be read" in error
+
+
+def test_val_finds_that_it_cannot_write_before_it_evaluates(small_shapes, tmp_path, capsys):
+    for option in ("--json", "--predictions"):
+        arguments = ["--weights", "none.pt", "--data", str(small_shapes), option, str(tmp_path / "no/such/file.json")]
+        assert val.main(arguments) == 2
+        assert f"{option}: {tmp_path}/no/such/file.json: its folder is not there" in capsys.readouterr().err
 
 
 def test_without_a_config_the_usage_tells(capsys):

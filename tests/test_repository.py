@@ -55,7 +55,9 @@ def test_imports_go_one_way(path):
 
 def test_only_one_file_knows_ultralytics_modules():
     knowing = {
-        str(p.relative_to(PACKAGE)) for p in MODULES if re.search(r"^\s*(from|import) ultralytics\.nn", p.read_text(), re.M)
+        str(p.relative_to(PACKAGE))
+        for p in MODULES
+        if re.search(r"^\s*(from|import) ultralytics\.nn", p.read_text(), re.M)
     }
     assert knowing == {"model/detector.py"}
 
@@ -101,6 +103,12 @@ def test_the_readme_tells_the_truth_about_files():
 
 
 def test_the_repository_names_no_place_of_its_making():
-    for path in [*ROOT.glob("*.md"), *MODULES, *ROOT.glob("configs/*"), *ROOT.glob("data/*.yaml"), *ROOT.glob("scripts/*")]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *MODULES,
+        *ROOT.glob("configs/*"),
+        *ROOT.glob("data/*.yaml"),
+        *ROOT.glob("scripts/*"),
+    ]:
         if path.is_file():
             assert not re.search(r"/work/|/root/|/home/\w", path.read_text(encoding="utf-8")), path

@@ -121,6 +121,17 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit_whatever_workers_is(run
         assert a == b
 
 
+def test_the_saved_config_means_the_same_files_from_everywhere(run, small_shapes, tmp_path, monkeypatch):
+    run_dir, _ = run
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/start.pt").write_bytes((run_dir / "weights/best.pt").read_bytes())
+    monkeypatch.chdir(small_shapes.parent)
+    config = write_config(tmp_path, small_shapes, weights="here/start.pt")
+    resolved = load_config(config, ["data=shapes.yaml"])
+    monkeypatch.chdir("/")
+    assert Path(resolved.data) == small_shapes and Path(resolved.weights) == tmp_path / "here/start.pt"
+
+
 def test_a_taken_name_gets_a_number(run):
     run_dir, config = run
     before = sorted(p.name for p in run_dir.parent.iterdir())
@@ -147,7 +158,7 @@ def test_evaluation_every_few_steps_and_at_the_end(small_shapes, tmp_path):
     assert [e["step"] for e in records(tmp_path / "runs/run", "eval")] == [3, 7, 8]
 
 
-@pytest.mark.parametrize(("close_mosaic", "epochs"), [(2, [0, 1, 6, 7]), (0, [0, 1])])
+@pytest.mark.parametrize(("close_mosaic", "epochs"), [(2, [0, 1, 6, 7]), (6, [0, 1, 2, 3, 4, 5, 6, 7]), (0, [0, 1])])
 def test_early_stopping_goes_on_to_the_mosaic_free_end(small_shapes, tmp_path, monkeypatch, close_mosaic, epochs):
     from yolo_cosine.engine.trainer import Trainer
 
@@ -163,7 +174,15 @@ def test_early_stopping_goes_on_to_the_mosaic_free_end(small_shapes, tmp_path, m
     assert records(run_dir, "end")[0]["reason"] == "stopped early"
     text = " ".join(n["text"] for n in records(run_dir, "notice"))
     assert ("skipping epochs 3 to 6 and ending with the 2 mosaic-free epochs" in text) == (close_mosaic == 2)
+    assert ("ending with the" in text) == (close_mosaic > 0)
     assert ("stopping early" in text) == (close_mosaic == 0)
+
+
+def test_patience_waits_for_an_evaluation(small_shapes, tmp_path):
+    keys = {"epochs": 4, "patience": 1, "close_mosaic": 0, "eval_every": "3ep", "plots": False, "tensorboard": False}
+    assert train.main(["--cfg", str(write_config(tmp_path, small_shapes, **keys))]) == 0
+    assert [e["epoch"] for e in records(tmp_path / "runs/run", "epoch")] == [0, 1, 2, 3]
+    assert (tmp_path / "runs/run/weights/best.pt").exists()
 
 
 def _without_improvement(original):
@@ -242,6 +261,13 @@ def test_two_processes(small_shapes, tmp_path):
     images = {row["image_id"] for row in json.loads((run_dir / "predictions.json").read_text())}
     assert len(images) > 5  # both ranks' share of the evaluation is there
     assert records(run_dir, "start")[0]["facts"]["processes"] == 2
+    # the figures are those of the exported weights, though each rank's norms saw other images
+    out = tmp_path / "metrics.json"
+    weights = str(run_dir / "weights/best.pt")
+    assert val.main(["--weights", weights, "--data", str(small_shapes), "--json", str(out), "batch=8"]) == 0
+    best = records(run_dir, "end")[0]["best"]
+    for name, value in json.loads(out.read_text())["metrics"].items():
+        assert value == pytest.approx(best[name], abs=1e-6), name
 
 
 def test_one_epoch_of_real_photographs_with_coco_category_ids(real_data, tmp_path):

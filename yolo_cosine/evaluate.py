@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +44,13 @@ class Report:
 
 def detect(
     model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
-    world: World | None = None, progress: Callable[[int], None] | None = None,
+    world: World | None = None,
 ) -> Detections:  # fmt: skip
     """Run a network over all images of a store.
 
     Args:
         model: the network, in any mode; it is copied, fused and left as it is.
         batch: most images at a time.
-        progress: called with the number of images of each batch that is done.
     """
     world = world or World()
     fused = detector.inference_copy(model, config.max_det, config.nms)
@@ -70,8 +68,6 @@ def detect(
             else:
                 results = nms.suppress(output, config.conf, config.iou, config.max_det)
             found.append(_in_image_pixels(results, item, store.index))
-            if progress is not None:
-                progress(len(item.indices))
     rows = np.concatenate([*world.gather(np.concatenate([np.empty((0, 7)), *found]))])
     rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]  # by image, best first: the order of batches leaves no trace
     return Detections(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5], rows[:, 6].astype(np.int64))
@@ -91,23 +87,29 @@ def _in_image_pixels(results: list[torch.Tensor], item: EvalBatch, index: Index)
 
 
 def ground_truth(index: Index) -> COCO:
-    """The index as the metric sees it: every annotation of the file, the faulty ones and the crowds too."""
+    """The index as the metric sees it: every annotation of the file, the faulty ones and the crowds too.
+
+    Ids are small numbers in the order of the user's ids, which may be too large for the floats that detections are
+    passed in; in that order because COCO breaks ties between scores by it.
+    """
+    ids = _image_ranks(index)
     return COCO.from_arrays(
         images=[
             {"id": int(i), "width": int(w), "height": int(h), "file_name": f}
-            for i, (w, h), f in zip(index.image_ids, index.sizes, index.files, strict=True)
+            for i, (w, h), f in zip(ids, index.sizes, index.files, strict=True)
         ],
-        categories=[{"id": c.id, "name": c.name} for c in index.categories],
-        image_ids=index.image_ids[index.image_of_box],
-        category_ids=_category_ids(index)[index.classes],
+        categories=[{"id": k, "name": c.name} for k, c in enumerate(index.categories)],
+        image_ids=ids[index.image_of_box],
+        category_ids=index.classes,
         boxes=index.boxes,
         area=index.areas,
         iscrowd=index.crowd,
     )
 
 
-def _category_ids(index: Index) -> np.ndarray:
-    return np.array([category.id for category in index.categories], dtype=np.int64)
+def _image_ranks(index: Index) -> np.ndarray:
+    """(N,) int64: the place of each image's id among all ids."""
+    return np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
 
 
 def score(index: Index, truth: COCO, found: Detections) -> Report:
@@ -116,12 +118,7 @@ def score(index: Index, truth: COCO, found: Detections) -> Report:
     The figures equal those of pycocotools on the same detections, -1 for a size that no box has included. `metrics/precision` and `metrics/recall` are those
     at the one confidence at which the mean F1 over the classes is best, at IoU 0.5, read off COCO's 101-point curves.
     """
-    columns = (
-        index.image_ids[found.image],
-        *found.xywh.T,
-        found.score,
-        _category_ids(index)[found.label],
-    )
+    columns = (_image_ranks(index)[found.image], *found.xywh.T, found.score, found.label)
     evaluation = COCOeval(truth, truth.load_res(np.stack(columns, 1).astype(np.float64)), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -163,9 +160,13 @@ def _best_f1(precision: np.ndarray, scores: np.ndarray, recall: np.ndarray) -> t
 
 def write_predictions(path: Path, index: Index, found: Detections) -> None:
     """Write COCO results: image ids and category ids as in the user's annotations, boxes as x, y, width, height."""
-    ids = _category_ids(index)
     rows = [
-        {"image_id": int(index.image_ids[i]), "category_id": int(ids[c]), "bbox": box.tolist(), "score": float(s)}
+        {
+            "image_id": int(index.image_ids[i]),
+            "category_id": index.categories[c].id,
+            "bbox": box.tolist(),
+            "score": float(s),
+        }
         for i, box, s, c in zip(found.image, found.xywh, found.score, found.label, strict=True)
     ]
     path.write_text(json.dumps(rows), encoding="utf-8")
@@ -213,12 +214,10 @@ class Evaluator:
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
 
-    def __call__(
-        self, model: nn.Module, progress: Callable[[int], None] | None = None
-    ) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
+    def __call__(self, model: nn.Module) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
         """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
         start = time.perf_counter()
-        found = detect(model, self.store, self.config, progress=progress, **self._run)
+        found = detect(model, self.store, self.config, **self._run)
         report = score(self.store.index, self._truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,20 +54,38 @@ def _val(args: argparse.Namespace) -> int:
     from yolo_cosine.config.load import parse_overrides, validate
     from yolo_cosine.config.schema import ValConfig
 
+    _check_outputs(args)
     given = parse_overrides(args.overrides)
     config = validate({"data": args.data, **given}, "command line", ValConfig)
 
     from yolo_cosine.engine.validate import evaluate_checkpoint
     from yolo_cosine.evaluate import write_predictions
 
-    index, report, found = evaluate_checkpoint(args.weights, config, args.split, sized="imgsz" in given)
+    index, report, found = evaluate_checkpoint(args.weights, config, args.split, "imgsz" in given, _tell)
     print(format_report(report))
     if args.predictions:
         write_predictions(Path(args.predictions), index, found)
     if args.json:
-        text = json.dumps({"metrics": report.scalars, "AP50-95": report.per_class}, indent=1)
-        Path(args.json).write_text(text.replace("NaN", "null"), encoding="utf-8")
+        per_class = {name: None if value != value else value for name, value in report.per_class.items()}
+        text = json.dumps({"metrics": report.scalars, "AP50-95": per_class}, indent=1)
+        Path(args.json).write_text(text, encoding="utf-8")
     return 0
+
+
+def _tell(text: str, warning: bool) -> None:
+    print(("warning: " if warning else "") + text, file=sys.stderr)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """A file that cannot be written is found before the evaluation, not after."""
+    from yolo_cosine.errors import UserError
+
+    for option in ("predictions", "json"):
+        path = getattr(args, option)
+        if path is not None and not (Path(path).parent.is_dir() and os.access(Path(path).parent, os.W_OK)):
+            raise UserError(f"--{option}: {path}: its folder is not there or cannot be written; name another")
+        if path is not None and Path(path).is_dir():
+            raise UserError(f"--{option}: {path}: is a folder; name a file")
 
 
 if __name__ == "__main__":

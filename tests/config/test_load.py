@@ -58,7 +58,9 @@ MISTAKES = [  # YAML text, what the message must hold
     ("cos_lr: true", ["cos_lr", "curve"]),
     ("optimizer: sgd", ["optimizer: 'sgd'", "'SGD'", "'MuSGD'"]),
     ("workers: many", ["workers: 'many'", "'auto'"]),
-    ("eval_every: 3", ["eval_every: 3", "string"]),
+    ("eval_every: 3", ["eval_every: 3", "write 3ep for epochs or 3it for steps"]),
+    ("freeze: -1", ["freeze: -1", "greater than or equal to 0"]),
+    ("data: {{ DATA }}", ["cannot read the YAML"]),
     ("eval_every: 3 epochs", ["eval_every: '3 epochs'", "3ep"]),
     ("eval_every: 0.5it", ["eval_every", "fraction of a step"]),
     (

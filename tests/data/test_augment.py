@@ -36,8 +36,19 @@ IMAGES, LABELS = painted_set()
 POOL = np.arange(N)
 
 
+class Store(list):
+    size = SIZE
+
+    def __init__(self, images, unreadable=()):
+        super().__init__(images)
+        self.unreadable = set(unreadable)
+
+
+STORE = Store(IMAGES)
+
+
 def augmented(config, epoch, k, mosaic=True):
-    return augment_image(IMAGES.__getitem__, LABELS, sampled(config, epoch, mosaic), k, SIZE)
+    return augment_image(STORE, LABELS, sampled(config, epoch, mosaic), k)
 
 
 def sampled(config, epoch, mosaic=True):
@@ -123,7 +134,7 @@ def test_mosaic_tiles_meet_at_the_centre_and_stay_on_the_canvas(center):
     ],
 )
 def test_which_boxes_stay(box, stays):
-    warped, kept = warp_boxes(np.array([box], dtype=np.float64), np.eye(3), 1.0, SIZE)
+    warped, kept = warp_boxes(np.array([box], dtype=np.float64), np.eye(3), 1.0, SIZE, np.array([False]))
     assert kept.tolist() == [stays] and len(warped) == stays
 
 
@@ -160,6 +171,23 @@ def test_the_same_boxes_as_ultralytics_random_perspective():
         peer = RandomPerspective(size=(SIZE, SIZE))
         moved = peer.apply_bboxes(boxes, matrix.astype(np.float32)).clip(0, SIZE)
         chosen = peer.box_candidates(boxes.T * scale, moved.T)
-        ours, kept = warp_boxes(boxes.astype(np.float64), matrix, scale, SIZE)
+        ours, kept = warp_boxes(boxes.astype(np.float64), matrix, scale, SIZE, np.zeros(len(boxes), bool))
         np.testing.assert_array_equal(kept, chosen)
         np.testing.assert_allclose(ours, moved[chosen], atol=1e-3)
+
+
+@pytest.mark.parametrize("box", [(-600, 10, 3, 600), (100, 100, 100.5, 900)])
+def test_a_region_to_ignore_stays_while_anything_of_it_is_left(box):
+    """The rule for objects would drop it, and what is in it would be trained as background."""
+    box = np.array([box], dtype=np.float64)
+    assert not warp_boxes(box, np.eye(3), 1.0, SIZE, np.array([False]))[1][0]
+    assert warp_boxes(box, np.eye(3), 1.0, SIZE, np.array([True]))[1][0]
+    assert not warp_boxes(box + 500, np.eye(3), 1.0, SIZE, np.array([True]))[1][0]  # nothing of it is left
+
+
+def test_an_image_that_cannot_be_read_has_no_boxes():
+    config = AugmentConfig(mosaic=0.0, translate=0.0, scale=0.0, **NO_COLOUR)
+    _, boxes = augment_image(Store(IMAGES, unreadable=[1]), LABELS, sampled(config, 0), 1)
+    assert len(boxes.xyxy) == 0
+    _, boxes = augment_image(Store(IMAGES, unreadable=[2]), LABELS, sampled(config, 0), 1)
+    assert len(boxes.xyxy) == 1

@@ -83,12 +83,12 @@ def test_an_epoch_can_be_left_early(index):
 def test_an_unreadable_image_is_left_out_of_training_and_grey_in_evaluation(index):
     (index.root / "3.png").write_bytes(b"not an image")
     store = ImageStore(index, 64, "ram", 2)
-    assert store.unreadable == [3]
+    assert store.unreadable == {3}
     train = TrainLoader(store, trainable_boxes(index), AugmentConfig(), batch=4, seed=3, workers=1)
     assert 3 not in np.concatenate([b.indices for b in train.epoch(0)])
     assert ((store[3] == 114).all() and store[3].shape == (43, 64, 3)) or store[3].shape == (64, 64, 3)
     uncached = ImageStore(index, 64, "none", 2)
-    assert (uncached[3] == 114).all() and uncached.unreadable == [3]
+    assert (uncached[3] == 114).all() and uncached.unreadable == {3}
 
 
 def test_eval_batches_hold_every_image_once_with_its_geometry(index):

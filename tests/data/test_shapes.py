@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -220,23 +218,3 @@ def test_where_the_standard_set_lives(tmp_path: Path, monkeypatch: pytest.Monkey
     assert shapes.default_root() == tmp_path / "data/shapes"
     monkeypatch.setenv("YOLO_COSINE_CACHE", str(tmp_path / "elsewhere"))
     assert shapes.default_root() == tmp_path / "elsewhere/shapes"
-
-
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--out", str(tmp_path / "a"), "--train", "3", "--val", "1", "--seed", "5", "--size", "96", "64"]
-    assert shapes.main(arguments) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "a/shapes.yaml")
-    assert len(list((tmp_path / "a/images/train").iterdir())) == 3
-    (tmp_path / "a/.generated.json").unlink()
-    assert shapes.main(arguments) == 2
-    assert "is no generated data set" in capsys.readouterr().err
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from yolo_cosine.data import shapes\n"
-        "try: shapes.main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "sys.exit(bool({'cv2', 'numpy', 'torch'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

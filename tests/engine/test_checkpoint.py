@@ -48,3 +48,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_atomically(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_valid(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "last.pt", STATE, {})
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:  # the sidecar
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path / "last.pt", {**STATE, "step": 4}, {})
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 3

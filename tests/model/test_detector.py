@@ -75,6 +75,17 @@ def test_predict_equals_the_networks_own_forward(name):
     torch.testing.assert_close(ours, torch.cat((center - half, center + half, theirs[..., 4:]), -1))
 
 
+def test_anchors_are_exact_in_bf16():
+    """At 1280 px there are 160 cells in a row, and bf16 has no 128.5."""
+    torch.manual_seed(0)
+    model = detector.build_detector("yolo11n", NAMES)
+    fused = detector.inference_copy(model, 300)
+    with torch.inference_mode():
+        detector.predict(fused, torch.rand(1, 3, 32, 1280), torch.autocast("cpu", torch.bfloat16))
+    expected = torch.cat([(torch.arange(1280 // s) + 0.5).repeat(32 // s) for s in (8, 16, 32)])
+    assert torch.equal(fused.model[-1].anchors[0], expected)
+
+
 @pytest.mark.parametrize("name", ["yolo11n", "yolov10n", "yolo26n"])
 def test_without_crowds_the_loss_is_ultralytics_own(name):
     torch.manual_seed(0)
@@ -166,6 +177,12 @@ def test_a_class_head_of_another_size_is_reported_and_known_classes_are_kept(sma
     transfer = detector.load_weights(other, ModelConfig(weights=path))
     assert any("cv3" in name for name in transfer.fresh)
     assert "start anew, in model.23.cv3" in str(transfer)
+    # yolo11's class branch is as wide as there are classes, so with 80 its inner layers differ too
+    coco = detector.build_detector("yolo11n", tuple(f"class {k}" for k in range(80)))
+    three = detector.build_detector("yolo11n", ("p", "q", "r"))
+    transfer = detector.load_weights(three, ModelConfig(weights=save(coco, tmp_path / "coco.pt")))
+    assert sorted(n for n in transfer.fresh if n.endswith("weight")) == [f"model.23.cv3.{k}.2.weight" for k in range(3)]
+    assert len(transfer.fresh) == 6
 
 
 class _Bomb:

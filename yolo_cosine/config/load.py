@@ -68,6 +68,9 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader
 def _mapping_without_duplicates(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
     seen = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            problem = "a key is a mapping or a list; put quotes around {{ ... }}"
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         key = key_node.value
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
@@ -130,12 +133,29 @@ def _read_layers(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = content.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise UserError(f"{path}: extends: {parent!r} is no file name; name one YAML file")
-    for key in ("data", "model", "weights"):  # a path is relative to the file that it stands in
-        if isinstance(content.get(key), str) and (path.parent / content[key]).exists():
-            content[key] = str(path.parent / content[key])
+    content = _with_absolute_paths(content, path.parent, Path.cwd())
     if parent is None:
         return content
     return _merge(_read_layers(path.parent / parent, (*chain, path)), content)
+
+
+def _with_absolute_paths(content: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
+    """Make paths that exist absolute, looked for in `folders` in order, so that the saved configuration means the same
+    files from everywhere. A bare word is a name, not a path."""
+    result = dict(content)
+    for key in ("data", "model", "weights"):
+        value = result.get(key)
+        if isinstance(value, str) and not re.fullmatch(r"[\w-]*", value):
+            found = [folder / value for folder in folders if _exists(folder / value)]
+            result[key] = os.path.abspath(found[0]) if found else value
+    return result
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a null in it: some other check will say so
+        return False
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,7 +250,7 @@ def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -
     source = str(path) if path is not None else "defaults"
     if changes:
         source += " with " + " ".join(overrides)
-    config = validate(_merge(content, changes), source)
+    config = validate(_merge(content, _with_absolute_paths(changes, Path.cwd())), source)
     if config.name is None:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("._-") if path is not None else ""
         config = config.model_copy(update={"name": stem or "run"})

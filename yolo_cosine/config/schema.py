@@ -6,9 +6,9 @@ that a function asks for the group it needs (`AugmentConfig`) and not for everyt
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from yolo_cosine.config.duration import parse_duration
 
@@ -23,7 +23,13 @@ def _check_duration(text: str) -> str:
     return text
 
 
-DurationText = Annotated[str, AfterValidator(_check_duration)]
+def _refuse_bare_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"has no unit; write {value:g}ep for epochs or {value:g}it for steps")
+    return value
+
+
+DurationText = Annotated[str, BeforeValidator(_refuse_bare_number), AfterValidator(_check_duration)]
 
 
 class _Group(BaseModel):
@@ -47,7 +53,7 @@ class ModelConfig(_Group):
         description="Load `weights` even where Ultralytics' safe loader refuses. A .pt file is a pickle: loading one "
         "that you do not trust can run any code.",
     )
-    freeze: int | list[int] | None = Field(
+    freeze: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="Layers that are not trained: the first N, or a list of layer indices."
     )
 
@@ -131,7 +137,9 @@ class EvalConfig(_Group):
 
 
 class DeviceConfig(_Group):
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps. For several GPUs use torchrun.")
+    device: str | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="auto, cpu, cuda, mps, or the number of a GPU. For several GPUs use torchrun."
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware has it (CPUs too), fp16 on older GPUs, fp32 elsewhere."
     )

@@ -7,8 +7,8 @@ Ultralytics' `v8_transforms` (ultralytics/data/augment.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -75,17 +75,21 @@ def warp_matrix(params: AugmentParams, k: int, canvas: tuple[int, int], size: in
     return shift @ shear @ rotation @ perspective @ center
 
 
-def augment_image(
-    load: Callable[[int], np.ndarray], labels: TrainableBoxes, params: AugmentParams, k: int, size: int
-) -> tuple[np.ndarray, Boxes]:
-    """Image `k` of a batch: (size, size, 3) uint8 RGB, and its boxes with `image` set to `k`.
+class Images(Protocol):
+    """Resized photographs by number: (h, w, 3) uint8 RGB with the longer side at `size`; those that cannot be read are grey."""
 
-    Args:
-        load: image number to (h, w, 3) uint8 RGB with its longer side at `size`.
-    """
+    size: int
+    unreadable: set[int]
+
+    def __getitem__(self, i: int) -> np.ndarray: ...
+
+
+def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, k: int) -> tuple[np.ndarray, Boxes]:
+    """Image `k` of a batch: (size, size, 3) uint8 RGB, and its boxes with `image` set to `k`."""
+    size = store.size
     if params.mosaic[k]:
         images = [int(i) for i in params.tiles[k]]
-        pixels = [load(i) for i in images]
+        pixels = [store[i] for i in images]
         tiles = mosaic_tiles([p.shape[:2] for p in pixels], tuple(params.center[k].tolist()), size)
         canvas = np.full((2 * size, 2 * size, 3), GREY, dtype=np.uint8)
         for p, tile in zip(pixels, tiles, strict=True):
@@ -93,7 +97,7 @@ def augment_image(
             canvas[cy1:cy2, cx1:cx2] = p[sy1:sy2, sx1:sx2]
     else:
         images = [int(params.tiles[k, 0])]
-        canvas = load(images[0])
+        canvas = store[images[0]]
         h, w = canvas.shape[:2]
         pixels, tiles = [canvas], [Tile((0, 0, w, h), (0, 0, w, h))]
     matrix = warp_matrix(params, k, (canvas.shape[1], canvas.shape[0]), size)
@@ -105,8 +109,8 @@ def augment_image(
     image = _shift_colours(image, params.hsv[k])
     if params.flipud[k] or params.fliplr[k]:
         image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
-    xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape)
-    xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size)
+    xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape, store.unreadable)
+    xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size, crowd)
     if params.flipud[k]:
         xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
     if params.fliplr[k]:
@@ -116,12 +120,17 @@ def augment_image(
 
 
 def _canvas_boxes(
-    images: list[int], pixels: list[np.ndarray], tiles: list[Tile], labels: TrainableBoxes, shape: tuple[int, ...]
+    images: list[int],
+    pixels: list[np.ndarray],
+    tiles: list[Tile],
+    labels: TrainableBoxes,
+    shape: tuple[int, ...],
+    unreadable: set[int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes of all tiles on the canvas, clipped to it: (K, 4) float64 xyxy pixels, (K,) classes, (K,) crowd."""
     xyxy, rows = [], []
     for i, p, tile in zip(images, pixels, tiles, strict=True):
-        row = slice(labels.offsets[i], labels.offsets[i + 1])
+        row = slice(labels.offsets[i], labels.offsets[i if i in unreadable else i + 1])
         h, w = p.shape[:2]
         xyxy.append(labels.xyxy[row].astype(np.float64) * (w, h, w, h) + np.tile(tile.offset, 2))
         rows.append(np.arange(row.start, row.stop))
@@ -131,16 +140,19 @@ def _canvas_boxes(
     return boxes[inside], labels.classes[row[inside]], labels.crowd[row[inside]]
 
 
-def warp_boxes(xyxy: np.ndarray, matrix: np.ndarray, scale: float, size: int) -> tuple[np.ndarray, np.ndarray]:
+def warp_boxes(
+    xyxy: np.ndarray, matrix: np.ndarray, scale: float, size: int, crowd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Warp boxes to the upright boxes around their corners, clip them, and say which stay.
 
     A box stays if it is over 2 px wide and high, has over 10% of its scaled area left, and is less than 100 times
-    longer than wide.
+    longer than wide. A region to ignore stays as long as anything of it is left: what is in it must not become background.
 
     Args:
         xyxy: (K, 4) float64, canvas pixels.
         matrix: (3, 3), canvas to output.
         scale: the scale in `matrix`.
+        crowd: (K,) bool, regions to ignore.
 
     Returns:
         (L, 4) float64 xyxy pixels of the output for those that stay, and (K,) bool.
@@ -154,6 +166,7 @@ def warp_boxes(xyxy: np.ndarray, matrix: np.ndarray, scale: float, size: int) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         aspect = np.maximum(after[:, 0] / after[:, 1], after[:, 1] / after[:, 0])
     kept = (after > _MIN_SIDE).all(1) & (after.prod(1) > _MIN_VISIBLE * before.prod(1)) & (aspect < _MAX_ASPECT)
+    kept |= crowd & (after > 0).all(1)
     return warped[kept], kept
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,7 +33,10 @@ def read_image(index: Index, i: int, size: int) -> np.ndarray | None:
         data = np.fromfile(index.path(i), dtype=np.uint8)
     except OSError:
         return None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # over a billion pixels
+        image = None
     if image is None:
         return None
     annotated = tuple(index.sizes[i])
@@ -43,11 +48,25 @@ def read_image(index: Index, i: int, size: int) -> np.ndarray | None:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def free_memory() -> int:
+    """Bytes that this process may fill: of the machine's and its container's, its share where torchrun started several."""
+    free = psutil.virtual_memory().available
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no container, or one that does not say
+    return max(free, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 class ImageStore:
     """The images of an index at one size, from memory or from disk.
 
-    `unreadable` lists the images that could not be decoded. Those that are found while training runs are replaced by
-    a grey one, so that a bad sector does not end a run of hours.
+    `unreadable` holds the images that could not be decoded: those found while everything is read, and those found
+    later, when one is asked for. A grey image without boxes stands in for these, so that a bad sector does not end a
+    run of hours.
     """
 
     def __init__(
@@ -60,16 +79,16 @@ class ImageStore:
             progress: called with (images done, images in all) while they are read.
         """
         self.index, self.size = index, size
-        self.unreadable: list[int] = []
+        self.unreadable: set[int] = set()
         self._images: list[np.ndarray | None] = [None] * len(index)
         known = np.maximum(index.sizes, 1)
         self.bytes = int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
-        self.cached = cache == "ram" or (cache == "auto" and self.bytes < psutil.virtual_memory().available / 2)
+        self.cached = cache == "ram" or (cache == "auto" and self.bytes < free_memory() / 2)
         if self.cached:
             with ThreadPoolExecutor(max(workers, 1)) as pool:
                 for i, image in enumerate(pool.map(lambda i: read_image(index, i, size), range(len(index)))):
                     if image is None:
-                        self.unreadable.append(i)
+                        self.unreadable.add(i)
                     self._images[i] = image
                     if progress is not None:
                         progress(i + 1, len(index))
@@ -78,8 +97,7 @@ class ImageStore:
         """(h, w, 3) uint8 RGB with its longer side at `size`."""
         image = self._images[i] if self.cached else read_image(self.index, i, self.size)
         if image is None:
-            if i not in self.unreadable:
-                self.unreadable.append(i)
+            self.unreadable.add(i)
             width, height = fitted_size(*(int(v) for v in np.maximum(self.index.sizes[i], 1)), self.size)
             image = np.full((height, width, 3), 114, dtype=np.uint8)
         return image

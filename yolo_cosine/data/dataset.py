@@ -70,6 +70,8 @@ def _locate(spec: str) -> Path:
         from yolo_cosine.data.shapes import ensure_shapes
 
         return ensure_shapes()
+    if len(spec) > 4000 or "\0" in spec:
+        raise UserError(f"data: {spec[:40]!r}... is no file name; name a data set YAML or a folder in COCO's layout")
     path = Path(spec).expanduser()
     if re.fullmatch(r"[\w-][\w.-]*", spec) and path.suffix.lower() not in (".yaml", ".yml"):
         named = named_yaml(spec)

@@ -18,6 +18,8 @@ from PIL import Image
 
 from yolo_cosine.errors import UserError
 
+Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and large pictures are in order
+
 SUFFIXES = frozenset({".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 turn the picture by a quarter
 _ORIENTED = frozenset({"JPEG", "MPO", "PNG", "TIFF", "WEBP"})  # formats whose EXIF orientation OpenCV applies

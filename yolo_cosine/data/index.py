@@ -6,7 +6,6 @@ It holds the annotations as the file has them; what training leaves out or clips
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from yolo_cosine.errors import UserError
-
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)

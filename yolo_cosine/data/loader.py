@@ -59,7 +59,7 @@ class TrainLoader:
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
         # An image that cannot be decoded is not trained on; found now, it does not even take a place in the batch.
-        self.usable = np.setdiff1d(np.arange(len(store.index)), store.unreadable)
+        self.usable = np.setdiff1d(np.arange(len(store.index)), list(store.unreadable))
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
@@ -74,10 +74,7 @@ class TrainLoader:
         def make(start: int) -> TrainBatch:
             mine = order[start : start + self.batch][self.rank :: self.ranks]
             params = augment_params(mine, draws, self.usable, self.store.size, self.augment, mosaic)
-            load = self.store.__getitem__
-            return _collate(
-                mine, [augment_image(load, self.labels, params, k, self.store.size) for k in range(len(mine))]
-            )
+            return _collate(mine, [augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
 
         yield from _ahead(make, range(0, len(self) * self.batch, self.batch), self.workers)
 

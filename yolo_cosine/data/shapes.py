@@ -7,13 +7,10 @@ begins with the images of a smaller one.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,26 +187,3 @@ def _coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "annotations": [{"id": number, **row} for number, row in enumerate(annotations, 1)],
         "categories": [{"id": id, "name": name} for id, name in zip(CATEGORY_IDS, NAMES, strict=True)],
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m yolo_cosine.data.shapes", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    parser.add_argument("--train", type=int, default=800, metavar="N", help="training images (%(default)s)")
-    parser.add_argument("--val", type=int, default=200, metavar="N", help="validation images (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="(%(default)s)")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(160, 128), metavar=("W", "H"), help="largest image, pixels (160 128)"
-    )
-    given = parser.parse_args(arguments)
-    try:
-        print(generate(given.out, seed=given.seed, train=given.train, val=given.val, size=tuple(given.size)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

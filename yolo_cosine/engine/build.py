@@ -16,22 +16,19 @@ import yolo_cosine
 from yolo_cosine import events
 from yolo_cosine.config.duration import parse_duration
 from yolo_cosine.config.schema import RunConfig
-from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.dataset import Dataset, open_dataset
-from yolo_cosine.data.index import Index, trainable_boxes
+from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.inputs import open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.trainer import Trainer
-from yolo_cosine.engine.workers import resolve_workers
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
 from yolo_cosine.schedules.build import build_schedule
-
-Notify = Callable[[str, bool], None]  # text, warning
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -45,26 +42,6 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
-
-
-def open_store(index: Index, config: RunConfig, workers: int, notify: Notify) -> ImageStore:
-    """Decode a split into memory where it fits, and name what cannot be read.
-
-    Raises:
-        UserError: if not one image can be read.
-    """
-    store = ImageStore(index, config.imgsz, config.cache, max(workers, os.cpu_count() or 1))
-    if store.unreadable:
-        files = ", ".join(str(index.path(i)) for i in store.unreadable[:3])
-        more = f" and {len(store.unreadable) - 3} more" if len(store.unreadable) > 3 else ""
-        if len(store.unreadable) == len(index):
-            raise UserError(f"{index.source}: none of the {len(index)} images can be read ({files}{more})")
-        notify(
-            f"{index.source}: {len(store.unreadable)} image(s) cannot be read: {files}{more}; training leaves them out, "
-            "evaluation counts what is on them as not found",
-            True,
-        )
-    return store
 
 
 def build_trainer(
@@ -87,7 +64,9 @@ def build_trainer(
     for note in (*data.notes, *labels.notes):
         notify(note, True)
     if not len(labels.classes) or labels.crowd.all():
-        raise UserError(f"{train.source}: has no box to train on")
+        raise UserError(f"{train.source}: has no box to train on; annotate some images, or name another split")
+    if val.crowd.all():
+        raise UserError(f"{val.source}: has no box to evaluate by, so no mAP; name a split with objects as val")
     if config.batch > len(train):
         raise UserError(
             f"batch: {config.batch} is larger than the training set, {len(train)} images; "
@@ -100,7 +79,8 @@ def build_trainer(
         near = max(round(config.imgsz / stride), 1) * stride
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
-    transfer = detector.load_weights(model, config)
+    with world.main_first():  # a named checkpoint is downloaded
+        transfer = detector.load_weights(model, config)
     if transfer is not None:
         notify(str(transfer))
     frozen = detector.freeze(model, config.freeze)
@@ -108,7 +88,7 @@ def build_trainer(
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store, val_store = (open_store(index, config, workers, notify) for index in (train, val))
+    store, val_store = (open_store(index, config, config.imgsz, notify) for index in (train, val))
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size
     )

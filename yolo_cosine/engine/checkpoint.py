@@ -15,16 +15,22 @@ import torch
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a reader finds the old file or the new one, and never a part of one."""
+    os.replace(_write_beside(path, data), path)
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
     beside = path.with_name(f".{path.name}.tmp")
     with open(beside, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    return beside
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Write a checkpoint and, last of all, its sidecar `<name>.json` with size, SHA-256 and `facts`.
+
+    Both are on disk before either takes the place of the old one, so a full disk costs nothing that was saved.
 
     Args:
         state: tensors and plain values only, so that it loads with `weights_only=True`.
@@ -32,11 +38,11 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, An
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     data = buffer.getvalue()
-    sidecar = path.with_suffix(".json")
-    sidecar.unlink(missing_ok=True)  # the old mark must not vouch for the new file
-    write_atomically(path, data)
     mark = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}
-    write_atomically(sidecar, json.dumps(mark, indent=1).encode())
+    sidecar = path.with_suffix(".json")
+    beside = _write_beside(path, data), _write_beside(sidecar, json.dumps(mark, indent=1).encode())
+    os.replace(beside[0], path)
+    os.replace(beside[1], sidecar)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +42,23 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the main process's buffers (the norms' statistics, which each rank takes from its own images)."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The others wait until the main process is through, so that a file is downloaded once."""
+        if self.size > 1 and not self.is_main:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.is_main:
+                dist.barrier()
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The network with its gradients averaged over the ranks."""

@@ -53,15 +53,17 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> tuple[optim.Optimize
 
 
 def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
+    # on the CPU too, where PyTorch would loop over the tensors by itself; but not every device can
+    foreach = True if settings[0]["params"][0].device.type in {"cpu", "cuda"} else None
     if config.optimizer == "AdamW":
-        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), foreach=True)
+        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), foreach=foreach)
     # PyTorch's SGD refuses Nesterov without momentum
     nesterov = config.momentum > 0
     if config.optimizer == "MuSGD":
         return MuSGD(
             settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, muon=_MUON_SHARE, sgd=_SGD_SHARE
         )
-    return optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, foreach=True)
+    return optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, foreach=foreach)
 
 
 def _kind(module: nn.Module, name: str, parameter: nn.Parameter, optimizer: str) -> str:
@@ -99,5 +101,5 @@ def applied(optimizer: optim.Optimizer) -> Mapping[str, float]:
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     """Scale all gradients so that their joint norm is at most `max_norm` (0: leave them); returns the norm before."""
     if max_norm == 0:
-        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    return torch.nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return torch.nn.utils.clip_grad_norm_(parameters, max_norm)

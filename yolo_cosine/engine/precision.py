@@ -11,16 +11,20 @@ import torch
 from yolo_cosine.errors import UserError
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one (under torchrun each process takes its own), else the CPU.
+def resolve_device(name: str | int) -> torch.device:
+    """`auto` is the first GPU if there is one, else the CPU; under torchrun `auto` and `cuda` are each process's own GPU.
 
     Raises:
         UserError: if there is no such device here.
     """
+    name = str(name)
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank}"
+    elif int(os.environ.get("WORLD_SIZE", 1)) > 1 and (name.isdigit() or name.startswith("cuda:")):
+        raise UserError(f"device: {name!r} would put every process on one GPU; under torchrun write auto or cuda")
     try:
         device = torch.device(f"cuda:{name}" if name.isdigit() else name)
     except RuntimeError:

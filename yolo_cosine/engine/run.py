@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from yolo_cosine.config.load import dump_config
@@ -29,41 +30,66 @@ def train(config: RunConfig) -> Path:
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     run_dir: Path | None = None
-    trainer: Trainer | None = None
+    built: Trainer | None = None
     try:
         run_dir = Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
         trainer = build_trainer(config, run_dir, hub.emit, precision, world)
         if world.is_main:
-            (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-            hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
-            if config.tensorboard:
-                from yolo_cosine.sinks.tensorboard import TensorBoardSink
-
-                hub.add("tensorboard", TensorBoardSink(run_dir))
+            _add_sinks(hub, run_dir, config)
+        built = trainer
         trainer.fit()
     finally:
         hub.close()
         leave_world(world)
         if world.is_main and run_dir is not None:
-            if trainer is None:
-                _remove_empty(run_dir)
+            if built is None:
+                _remove_unused(run_dir)
             else:  # also after an interrupt: what was measured can be looked at
-                _derive(trainer)
+                _derive(built)
     return run_dir
 
 
+def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig) -> None:
+    try:
+        (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
+        if config.tensorboard:
+            from yolo_cosine.sinks.tensorboard import TensorBoardSink  # only now: it takes a second to import
+
+            hub.add("tensorboard", TensorBoardSink(run_dir))
+    except OSError as error:
+        raise UserError(
+            f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
+        ) from None
+
+
 def _derive(trainer: Trainer) -> None:
-    """Write what follows from the record and the best evaluation."""
+    """Write what follows from the record and the best evaluation; one that fails leaves the others alone."""
     run_dir, config = trainer.run_dir, trainer.config
-    write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")
-    if config.plots:
+
+    def predictions() -> None:
+        found = trainer.best_detections
+        if found is None:
+            return
+        if not len(found.score):
+            print(f"predictions.json is empty: no score reaches conf={config.conf:g}; train longer, or lower conf")
+        write_predictions(run_dir / "predictions.json", trainer.evaluator.store.index, found)
+
+    def plots() -> None:
         from yolo_cosine.report.figures import write_figures  # only now: matplotlib takes a while to import
 
         write_figures(run_dir)
-    if config.predictions and trainer.best_detections is not None:
-        if not len(trainer.best_detections.score):
-            print(f"predictions.json is empty: no score reaches conf={config.conf:g}; train longer, or lower conf")
-        write_predictions(run_dir / "predictions.json", trainer.evaluator.store.index, trainer.best_detections)
+
+    tasks = {"results.csv": lambda: write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")}
+    if config.predictions:
+        tasks["predictions.json"] = predictions
+    if config.plots:
+        tasks["plots"] = plots
+    for name, write in tasks.items():
+        try:
+            write()
+        except (OSError, UserError) as error:
+            print(f"warning: {run_dir / name} was not written: {error}", file=sys.stderr)
 
 
 def _make_run_dir(config: RunConfig) -> Path:
@@ -88,7 +114,10 @@ def _make_run_dir(config: RunConfig) -> Path:
         return path
 
 
-def _remove_empty(run_dir: Path) -> None:
+def _remove_unused(run_dir: Path) -> None:
+    """Take back the folder of a run that did not begin."""
+    for name in ("config.yaml", "metrics.jsonl"):
+        (run_dir / name).unlink(missing_ok=True)
     for path in (run_dir / "checkpoints", run_dir / "weights", run_dir):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

@@ -39,6 +39,7 @@ class Progress:
     best_epoch: int | None = None
     best_scalars: dict[str, float] = field(default_factory=dict)
     best_per_class: dict[str, float] = field(default_factory=dict)
+    last_evaluated: int | None = None  # epoch
     last_improved: int = 0  # epoch from which patience counts
     ending: bool = False  # early stopping has led over to the mosaic-free end
 
@@ -72,6 +73,7 @@ class Trainer:
         self._window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
         self._sums = torch.zeros(2, len(self.loss.names), device=self.precision.device)  # per interval, per epoch
         self._interval = 0  # steps in the interval so far
+        self._told_unreadable = {id(s): set(s.unreadable) for s in (self.loader.store, self.evaluator.store)}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,7 +95,7 @@ class Trainer:
                 self._train_epoch(epoch)
                 if self._out_of_patience(epoch):
                     reason = "stopped early"
-                    if not self._skip_to_mosaic_free_end(epoch):
+                    if not self._goes_on_to_mosaic_free_end(epoch):
                         break
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -134,7 +136,20 @@ class Trainer:
                 self._evaluate(step, epoch)
                 evaluating += time.perf_counter() - before
         self.progress.epoch = epoch + 1
+        self._tell_unreadable()
         self._save("last", self.progress.step - 1, epoch)
+
+    def _tell_unreadable(self) -> None:
+        """Name the images that could not be read when they were asked for, once."""
+        for store in (self.loader.store, self.evaluator.store):
+            new = sorted(store.unreadable - self._told_unreadable[id(store)])
+            if new:
+                self._told_unreadable[id(store)].update(new)
+                files = ", ".join(str(store.index.path(i)) for i in new[:3]) + (
+                    f" and {len(new) - 3} more" if new[3:] else ""
+                )
+                text = f"{store.index.source}: {len(new)} image(s) cannot be read: {files}; grey without boxes in their place"
+                self.emit(events.Notice(text, warning=True, step=self.progress.step - 1))
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
         """Take in a batch; returns whether it closed an accumulation and so moved the weights."""
@@ -194,8 +209,10 @@ class Trainer:
     def _evaluate(self, step: int, epoch: int) -> None:
         progress = self.progress
         self.emit(events.EvaluationStarted(step, epoch, len(self.evaluator.store.index)))
+        self.world.share_buffers(self.ema.model)  # each rank's norms have seen its own images; one network is evaluated
         report, found, shown, seconds = self.evaluator(self.ema.model)
         scalars = {**report.scalars, events.EVAL_SECONDS: seconds}
+        progress.last_evaluated = epoch
         # NaN (no boxes at all) never counts as better; the first evaluation always does
         best = progress.best_epoch is None or scalars[events.MAP] > progress.best
         if best:
@@ -212,25 +229,24 @@ class Trainer:
         progress, patience = self.progress, self.config.patience
         if patience == 0 or progress.ending or epoch + 1 >= self.config.epochs:
             return False
-        return epoch - progress.last_improved >= patience
+        # only what was evaluated can have failed to improve
+        return progress.last_evaluated == epoch and epoch - progress.last_improved >= patience
 
-    def _skip_to_mosaic_free_end(self, epoch: int) -> bool:
-        """On early stopping, go on with the run's mosaic-free end; False if there is none or it has begun."""
-        progress, close = self.progress, self.mosaic_free_from
+    def _goes_on_to_mosaic_free_end(self, epoch: int) -> bool:
+        """On early stopping, whether the run goes on with its mosaic-free end, for which it skips what lies between."""
+        progress, close, last_step = self.progress, self.mosaic_free_from, self.progress.step - 1
         said = f"no better mAP50-95 for {self.config.patience} epochs, since epoch {progress.last_improved + 1}"
-        if self.config.close_mosaic == 0 or self.config.mosaic == 0 or epoch + 1 > close:
-            self.emit(events.Notice(f"{said}; stopping early", step=progress.step - 1))
-            return False
-        progress.epoch, progress.step = close, close * self.steps_per_epoch
-        progress.ending = True
-        self.emit(
-            events.Notice(
-                f"{said}; skipping epochs {epoch + 2} to {close} and ending with the {self.config.close_mosaic} "
-                "mosaic-free epochs and their learning rates",
-                step=(epoch + 1) * self.steps_per_epoch - 1,
-            )
-        )
-        return True
+        if self.config.close_mosaic == 0 or self.config.mosaic == 0:
+            end = "stopping early"
+        elif epoch + 1 > close:
+            end = f"stopping early, {epoch + 1 - close} of {self.config.close_mosaic} mosaic-free epochs done"
+        else:
+            progress.epoch, progress.step = close, close * self.steps_per_epoch
+            progress.ending = True
+            skipping = f"skipping epochs {epoch + 2} to {close} and " if epoch + 1 < close else ""
+            end = f"{skipping}ending with the {self.config.close_mosaic} mosaic-free epochs and their learning rates"
+        self.emit(events.Notice(f"{said}; {end}", step=last_step))
+        return progress.ending
 
     def _started(self) -> events.RunStarted:
         return events.RunStarted(
@@ -258,7 +274,12 @@ class Trainer:
             "names": list(self.loader.store.index.names),
         }
         path = self.run_dir / "checkpoints" / f"{kind}.pt"
-        save_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": metrics})
         exported = detector.export_ultralytics(self.ema.model, self.config.model_dump(), metrics, epoch)
-        write_atomically(self.run_dir / "weights" / f"{kind}.pt", exported)
+        try:
+            save_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": metrics})
+            write_atomically(self.run_dir / "weights" / f"{kind}.pt", exported)
+        except OSError as error:
+            raise TrainingFailed(
+                f"{path}: cannot be written: {error.strerror}; what was saved before is whole"
+            ) from None
         self.emit(events.Saved(step, self.run_dir / "weights" / f"{kind}.pt", kind == "best"))

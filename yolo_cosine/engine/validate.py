@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
 
 from yolo_cosine.config.schema import ValConfig
-from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.index import Index
+from yolo_cosine.engine.inputs import Notify, open_store, resolve_workers
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
-from yolo_cosine.engine.workers import resolve_workers
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Detections, Report, detect, ground_truth, score
 from yolo_cosine.model import detector
 
 
-def evaluate_checkpoint(weights: str, config: ValConfig, split: str, sized: bool) -> tuple[Index, Report, Detections]:
+def evaluate_checkpoint(
+    weights: str, config: ValConfig, split: str, sized: bool, notify: Notify
+) -> tuple[Index, Report, Detections]:
     """Evaluate the checkpoint `weights` on a split of `config.data`.
 
     Args:
+        notify: told what is wrong with the data.
         sized: whether to take `config.imgsz`; else the size that the checkpoint was trained at.
 
     Raises:
@@ -35,9 +36,11 @@ def evaluate_checkpoint(weights: str, config: ValConfig, split: str, sized: bool
     detector.check_nms(model, config.nms)
     data = open_dataset(config.data, (split,))
     index = data.splits[split]
+    for note in data.notes:
+        notify(note, True)
     columns = class_columns(tuple(model.names.values()), data.names, weights)
     size = config.imgsz if sized or trained_size is None else trained_size
-    store = ImageStore(index, size, config.cache, max(workers, os.cpu_count() or 1))
+    store = open_store(index, config, size, notify)
     model = model.to(device)
     found = detect(model, store, config, batch=config.batch, workers=workers, precision=precision)
     label = columns[found.label]

@@ -112,8 +112,8 @@ def read_checkpoint(path: str, trust: bool = False) -> tuple[nn.Module, int | No
         raise UserError(f"weights: {path!r} is no .pt file; name an Ultralytics checkpoint such as yolo11n.pt")
     if not Path(path).exists() and Path(path).name != path:
         raise UserError(f"weights: {path}: there is no such file")
-    if Path(path).exists() and not _looks_like_a_checkpoint(Path(path)):
-        raise UserError(f"weights: {path} cannot be loaded: it is no PyTorch file, or cut short; get it again")
+    if Path(path).exists():
+        _check_file(Path(path))
     try:
         with _quiet():
             checkpoint, _ = tasks.torch_safe_load(path, safe_only=not trust)
@@ -132,10 +132,15 @@ def read_checkpoint(path: str, trust: bool = False) -> tuple[nn.Module, int | No
     return model.float(), size if isinstance(size, int) else None
 
 
-def _looks_like_a_checkpoint(path: Path) -> bool:
-    """A zip archive, as PyTorch writes it, or a bare pickle, as it once did."""
-    with open(path, "rb") as file:
-        return zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80")
+def _check_file(path: Path) -> None:
+    """Refuse what is neither a zip archive, as PyTorch writes it, nor a bare pickle, as it once did."""
+    try:
+        with open(path, "rb") as file:
+            if zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80"):
+                return
+    except OSError as error:
+        raise UserError(f"weights: {path} cannot be read: {error.strerror}; name a .pt file") from None
+    raise UserError(f"weights: {path} cannot be loaded: it is no PyTorch file, or cut short; get it again")
 
 
 def check_head(model: nn.Module, source: str) -> None:
@@ -161,20 +166,24 @@ def load_weights(model: nn.Module, config: ModelConfig) -> Transfer | None:
     if config.weights is None:
         return None
     source, _ = read_checkpoint(config.weights, config.trust_weights)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    shapes = {name: value.shape for name, value in source.state_dict().items()}
+    given = {name: value.clone() for name, value in source.state_dict().items()}
+    known = {str(name).strip().lower() for name in getattr(source, "names", {}).values()}
+    some_classes_known = any(name.strip().lower() in known for name in model.names.values())
     with _quiet():
         model.load(source, verbose=False)
     after = model.state_dict()
-    fresh = tuple(
-        name
-        for name, value in after.items()
-        if shapes.get(name) != value.shape and name in before and torch.equal(before[name], value)
-    )
+    fresh = tuple(name for name, value in after.items() if not _taken_over(given.get(name), value, some_classes_known))
     transfer = Transfer(config.weights, len(after) - len(fresh), len(after), fresh)
     if transfer.loaded == 0:
         raise UserError(f"weights: nothing of {config.weights} fits model {config.model}; choose the same architecture")
     return transfer
+
+
+def _taken_over(given: Tensor | None, value: Tensor, some_classes_known: bool) -> bool:
+    """Whether a tensor is the checkpoint's, or holds those of its rows that belong to classes of the same name."""
+    if given is None or given.shape[1:] != value.shape[1:]:
+        return False
+    return bool(given.shape == value.shape and torch.equal(given, value)) or (some_classes_known and value.ndim > 0)
 
 
 def freeze(model: nn.Module, layers: int | list[int] | None) -> int:
@@ -300,8 +309,17 @@ def _float32(outputs: Any) -> Any:
     if isinstance(outputs, Tensor):
         return outputs.float()
     if isinstance(outputs, Mapping):
-        return {k: v if k == "feats" else _float32(v) for k, v in outputs.items()}
+        return {k: _shapes(v) if k == "feats" else _float32(v) for k, v in outputs.items()}
     return outputs
+
+
+def _shapes(features: list[Tensor]) -> list[Tensor]:
+    """Stand-ins of the same shapes, in float32 and without memory of their own.
+
+    Anchors are made from the features' shapes, but in their dtype, and in bf16 the centre of cell 128 is off by half a
+    cell.
+    """
+    return [f.new_empty(1, dtype=torch.float32).expand(f.shape) for f in features]
 
 
 def _batch_size(outputs: Mapping[str, Any]) -> int:

@@ -157,8 +157,9 @@ class ConsoleSink:
     def _status(self) -> Text:
         """The live line. Rich asks for it from a thread of its own, some times a second."""
         now = time.monotonic()
-        if self._evaluating is not None:
-            event, since = self._evaluating
+        evaluating = self._evaluating  # read once: the other thread may clear it meanwhile
+        if evaluating is not None:
+            event, since = evaluating
             line = (
                 f"evaluating {event.images:,} images after epoch {event.epoch + 1}, {console_text.clock(now - since)}"
             )
