@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_cosine.model import detector, nms
+from yolo_cosine.model import detector, nms, weights
 
 NAMES = ("circle", "blood cell", "ünïcode")
 SIZE = 64
@@ -35,7 +35,7 @@ def model():
 @pytest.fixture(scope="module")
 def checkpoint(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "best.pt"
-    path.write_bytes(detector.export_ultralytics(model, {"imgsz": SIZE, "lr0": 0.02, "data": "x.yaml"}, {}, 4))
+    path.write_bytes(weights.export_ultralytics(model, {"imgsz": SIZE, "lr0": 0.02, "data": "x.yaml"}, {}, 4))
     return path
 
 
@@ -92,7 +92,7 @@ def test_it_opens_with_names_weights_and_arguments(model, checkpoint):
 
 
 def test_it_passes_ultralytics_safe_loader(checkpoint):
-    loaded, size = detector.read_checkpoint(str(checkpoint))
+    loaded, size = weights.read_checkpoint(str(checkpoint))
     assert size == SIZE and tuple(loaded.names.values()) == NAMES
 
 

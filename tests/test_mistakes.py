@@ -196,10 +196,10 @@ def test_an_unknown_command(capsys):
 
 
 def test_val_of_a_network_without_the_data_sets_classes(small_shapes, tmp_path, capsys):
-    from yolo_cosine.model import detector
+    from yolo_cosine.model import detector, weights
 
     model = detector.build_detector("yolo11n", ("circle", "cat"))
-    (tmp_path / "w.pt").write_bytes(detector.export_ultralytics(model, {}, {}, 0))
+    (tmp_path / "w.pt").write_bytes(weights.export_ultralytics(model, {}, {}, 0))
     assert val.main(["--weights", str(tmp_path / "w.pt"), "--data", str(small_shapes)]) == 2
     error = capsys.readouterr().err
     assert "has 2 classes and lacks square, triangle, star, ring of the data set's 5" in error

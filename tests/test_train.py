@@ -225,7 +225,7 @@ def test_other_optimizers_and_a_head_without_nms(small_shapes, tmp_path, optimiz
 
 
 def test_a_loss_that_is_no_number_is_caught_before_the_weights(small_shapes, tmp_path, monkeypatch, capsys):
-    from yolo_cosine.model.detector import DetectionLoss
+    from yolo_cosine.model.loss import DetectionLoss
 
     calls = iter(range(100))
     original = DetectionLoss.__call__

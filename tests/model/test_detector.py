@@ -11,6 +11,8 @@ from yolo_cosine.config.schema import ModelConfig
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
+from yolo_cosine.model.loss import DetectionLoss, _anchor_centers
+from yolo_cosine.model.weights import export_ultralytics, load_weights
 
 NAMES = ("a", "b", "c")
 GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 10}
@@ -48,7 +50,7 @@ def test_every_family_trains_and_detects(name):
     torch.manual_seed(0)
     model = detector.build_detector(name, NAMES)
     assert model.names == {0: "a", 1: "b", 2: "c"}
-    loss = detector.DetectionLoss(model, **GAINS)
+    loss = DetectionLoss(model, **GAINS)
     loss.start_epoch(0)
     total, items = loss(model(images()), (256, 192), IMAGE_OF_BOX, CLASSES, BOXES, *NO_CROWD)
     assert items.shape == (3,) and torch.isfinite(items).all()
@@ -91,7 +93,7 @@ def test_without_crowds_the_loss_is_ultralytics_own(name):
     torch.manual_seed(0)
     model = detector.build_detector(name, NAMES).train()
     peer = copy.deepcopy(model)
-    loss = detector.DetectionLoss(model, **GAINS)
+    loss = DetectionLoss(model, **GAINS)
     loss.start_epoch(4)
     total, items = loss(model(images()), (256, 192), IMAGE_OF_BOX, CLASSES, BOXES, *NO_CROWD)
     peer.args = SimpleNamespace(**GAINS)
@@ -114,7 +116,7 @@ def test_without_crowds_the_loss_is_ultralytics_own(name):
 def test_nothing_inside_a_crowd_is_penalised_but_objects_in_it_still_count(name):
     torch.manual_seed(0)
     model = detector.build_detector(name, NAMES).train()
-    loss = detector.DetectionLoss(model, **GAINS)
+    loss = DetectionLoss(model, **GAINS)
     crowd = torch.tensor([[40.0, 40, 150, 180]])
     outputs = model(images())
     branch = outputs.get("one2one", outputs)
@@ -127,7 +129,7 @@ def test_nothing_inside_a_crowd_is_penalised_but_objects_in_it_still_count(name)
         return branch["scores"].grad.clone()
 
     plain, ignoring = gradient(NO_CROWD), gradient((torch.tensor([1]), crowd))
-    centers = torch.cat([detector._anchor_centers((256, 192), float(s), torch.device("cpu")) for s in model.stride])
+    centers = torch.cat([_anchor_centers((256, 192), float(s), torch.device("cpu")) for s in model.stride])
     inside = ((centers >= crowd[0, :2]) & (centers <= crowd[0, 2:])).all(1)
     changed = (plain != ignoring).any(1)
     assert not changed[0].any()  # the other image
@@ -150,7 +152,7 @@ def test_unknown_architectures_and_heads_that_are_no_detectors(tmp_path):
 
 
 def save(model, path):
-    path.write_bytes(detector.export_ultralytics(model, {}, {}, 0))
+    path.write_bytes(export_ultralytics(model, {}, {}, 0))
     return str(path)
 
 
@@ -158,7 +160,7 @@ def test_weights_of_the_same_classes_are_taken_over_whole(small, tmp_path):
     path = save(small, tmp_path / "w.pt")
     torch.manual_seed(9)
     model = detector.build_detector("yolo11n", NAMES)
-    transfer = detector.load_weights(model, ModelConfig(weights=path))
+    transfer = load_weights(model, ModelConfig(weights=path))
     assert transfer.fresh == () and transfer.loaded == transfer.total
     for key, value in model.state_dict().items():
         assert torch.equal(value, small.state_dict()[key]), key
@@ -168,19 +170,19 @@ def test_a_class_head_of_another_size_is_reported_and_known_classes_are_kept(sma
     path = save(small, tmp_path / "w.pt")
     torch.manual_seed(9)
     model = detector.build_detector("yolo11n", ("new", "b", "x", "y", "z"))
-    transfer = detector.load_weights(model, ModelConfig(weights=path))
+    transfer = load_weights(model, ModelConfig(weights=path))
     assert "tensors taken over from" in str(transfer)
     assert torch.equal(model.model[0].conv.weight, small.model[0].conv.weight)
     ours, theirs = model.model[-1].cv3[0][-1], small.model[-1].cv3[0][-1]
     assert torch.equal(ours.weight[1], theirs.weight[1])  # the class "b"
     other = detector.build_detector("yolo11n", ("p", "q"))
-    transfer = detector.load_weights(other, ModelConfig(weights=path))
+    transfer = load_weights(other, ModelConfig(weights=path))
     assert any("cv3" in name for name in transfer.fresh)
     assert "start anew, in model.23.cv3" in str(transfer)
     # yolo11's class branch is as wide as there are classes, so with 80 its inner layers differ too
     coco = detector.build_detector("yolo11n", tuple(f"class {k}" for k in range(80)))
     three = detector.build_detector("yolo11n", ("p", "q", "r"))
-    transfer = detector.load_weights(three, ModelConfig(weights=save(coco, tmp_path / "coco.pt")))
+    transfer = load_weights(three, ModelConfig(weights=save(coco, tmp_path / "coco.pt")))
     assert sorted(n for n in transfer.fresh if n.endswith("weight")) == [f"model.23.cv3.{k}.2.weight" for k in range(3)]
     assert len(transfer.fresh) == 6
 
@@ -205,7 +207,7 @@ class _Bomb:
 def test_bad_checkpoints(small, make, match, tmp_path, capsys):
     path = make(tmp_path / "w.pt")
     with pytest.raises(UserError, match=match):
-        detector.load_weights(copy.deepcopy(small), ModelConfig(weights=str(path)))
+        load_weights(copy.deepcopy(small), ModelConfig(weights=str(path)))
     assert "must not run" not in capsys.readouterr().out
 
 

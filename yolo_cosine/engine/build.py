@@ -28,6 +28,8 @@ from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
+from yolo_cosine.model.loss import DetectionLoss
+from yolo_cosine.model.weights import load_weights
 from yolo_cosine.schedules.build import build_schedule
 
 
@@ -80,7 +82,7 @@ def build_trainer(
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
     with world.main_first():  # a named checkpoint is downloaded
-        transfer = detector.load_weights(model, config)
+        transfer = load_weights(model, config)
     if transfer is not None:
         notify(str(transfer))
     frozen = detector.freeze(model, config.freeze)
@@ -97,7 +99,7 @@ def build_trainer(
             f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
             f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(loader.usable)} images fill"
         )
-    loss = detector.DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
+    loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
     eval_every = parse_duration(config.eval_every).steps(len(loader), schedule.steps)

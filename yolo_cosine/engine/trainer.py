@@ -25,6 +25,8 @@ from yolo_cosine.errors import TrainingFailed
 from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
+from yolo_cosine.model.loss import DetectionLoss
+from yolo_cosine.model.weights import export_ultralytics
 from yolo_cosine.schedules.build import Group, RunSchedule
 
 
@@ -52,7 +54,7 @@ class Trainer:
     run_dir: Path
     model: nn.Module
     wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
-    loss: detector.DetectionLoss
+    loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
     groups: tuple[Group, ...]
@@ -274,7 +276,7 @@ class Trainer:
             "names": list(self.loader.store.index.names),
         }
         path = self.run_dir / "checkpoints" / f"{kind}.pt"
-        exported = detector.export_ultralytics(self.ema.model, self.config.model_dump(), metrics, epoch)
+        exported = export_ultralytics(self.ema.model, self.config.model_dump(), metrics, epoch)
         try:
             save_checkpoint(path, state, {"step": step, "epoch": epoch, "metrics": metrics})
             write_atomically(self.run_dir / "weights" / f"{kind}.pt", exported)

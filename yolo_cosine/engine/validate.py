@@ -14,6 +14,7 @@ from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Detections, Report, detect, ground_truth, score
 from yolo_cosine.model import detector
+from yolo_cosine.model.weights import read_checkpoint
 
 
 def evaluate_checkpoint(
@@ -31,7 +32,7 @@ def evaluate_checkpoint(
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     workers = resolve_workers(config.workers, device)
-    model, trained_size = detector.read_checkpoint(weights, config.trust_weights)
+    model, trained_size = read_checkpoint(weights, config.trust_weights)
     detector.check_head(model, weights)
     detector.check_nms(model, config.nms)
     data = open_dataset(config.data, (split,))
