@@ -47,9 +47,13 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 
 def build_trainer(
-    config: RunConfig, run_dir: Path, emit: Callable[[events.Event], None], precision: Precision, world: World
+    config: RunConfig,
+    make_run_dir: Callable[[], Path],
+    emit: Callable[[events.Event], None],
+    precision: Precision,
+    world: World,
 ) -> Trainer:
-    """Open the data, build network, optimizer and schedule.
+    """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -107,7 +111,7 @@ def build_trainer(
         raise UserError(f"eval_every: {config.eval_every} is less than a step of this run; write at least 1it")
     return Trainer(
         config=config,
-        run_dir=run_dir,
+        run_dir=make_run_dir(),
         model=model,
         wrapped=world.wrap(model, precision.device),
         loss=loss,

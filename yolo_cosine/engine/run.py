@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -22,31 +24,31 @@ def train(config: RunConfig) -> Path:
     """Train as `config` says; returns the run's folder.
 
     Raises:
-        UserError: for a mistake in configuration or data, before anything is trained; no folder is left behind.
+        UserError: for a mistake in configuration or data, before anything is trained or written.
         TrainingFailed: if training cannot go on; what was saved stays.
     """
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
-    run_dir: Path | None = None
-    built: Trainer | None = None
+    begun: Trainer | None = None
     try:
-        run_dir = Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
-        trainer = build_trainer(config, run_dir, hub.emit, precision, world)
+        _check_root(Path(config.runs))
+
+        def make_run_dir() -> Path:
+            return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
+
+        trainer = build_trainer(config, make_run_dir, hub.emit, precision, world)
         if world.is_main:
-            _add_sinks(hub, run_dir, config)
-        built = trainer
+            _add_sinks(hub, trainer.run_dir, config)
+        begun = trainer
         trainer.fit()
     finally:
         hub.close()
         leave_world(world)
-        if world.is_main and run_dir is not None:
-            if built is None:
-                _remove_unused(run_dir)
-            else:  # also after an interrupt: what was measured can be looked at
-                _derive(built)
-    return run_dir
+        if world.is_main and begun is not None:  # also after an interrupt: what was measured can be looked at
+            _derive(begun)
+    return trainer.run_dir
 
 
 def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig) -> None:
@@ -58,6 +60,7 @@ def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig) -> None:
 
             hub.add("tensorboard", TensorBoardSink(run_dir))
     except OSError as error:
+        shutil.rmtree(run_dir, ignore_errors=True)  # made a moment ago, and never used
         raise UserError(
             f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
         ) from None
@@ -92,11 +95,18 @@ def _derive(trainer: Trainer) -> None:
             print(f"warning: {run_dir / name} was not written: {error}", file=sys.stderr)
 
 
+def _check_root(root: Path) -> None:
+    """Refuse what no run could be written to, before the data is read."""
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"runs: {there} is a file; name a folder for the runs")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"runs: {there} cannot be written; name a folder that can be")
+
+
 def _make_run_dir(config: RunConfig) -> Path:
     """A new folder `runs/<name>`, or `<name>-2`, `<name>-3`, ... where that is taken; nothing is overwritten."""
     root = Path(config.runs)
-    if root.exists() and not root.is_dir():
-        raise UserError(f"runs: {root} is a file; name a folder for the runs")
     number = 1
     while True:
         path = root / (str(config.name) if number == 1 else f"{config.name}-{number}")
@@ -112,12 +122,3 @@ def _make_run_dir(config: RunConfig) -> Path:
         for part in ("checkpoints", "weights"):
             (path / part).mkdir()
         return path
-
-
-def _remove_unused(run_dir: Path) -> None:
-    """Take back the folder of a run that did not begin."""
-    for name in ("config.yaml", "metrics.jsonl"):
-        (run_dir / name).unlink(missing_ok=True)
-    for path in (run_dir / "checkpoints", run_dir / "weights", run_dir):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
