@@ -42,6 +42,7 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # warn_only: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
         torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
 
