@@ -1,6 +1,17 @@
-"""How the program says that it cannot go on."""
+"""How the program says that it cannot go on, and what it cannot use."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def some_of(items: Sequence[T], words: Callable[[T], str] = str, most: int = 3, separator: str = ", ") -> str:
+    """The first `most` of many, in words: `a, b, c and 4 more`. `words` is asked for those that are shown only."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(words(item) for item in items[:most]) + more
 
 
 class UserError(Exception):

@@ -80,6 +80,7 @@ class ImageStore:
         """
         self.index, self.size = index, size
         self.unreadable: set[int] = set()
+        self._told: set[int] = set()
         self._images: list[np.ndarray | None] = [None] * len(index)
         known = np.maximum(index.sizes, 1)
         self.bytes = int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
@@ -92,6 +93,12 @@ class ImageStore:
                     self._images[i] = image
                     if progress is not None:
                         progress(i + 1, len(index))
+
+    def untold(self) -> list[int]:
+        """The unreadable images that no earlier call returned, in order: each is for its caller to name, once."""
+        new = sorted(self.unreadable - self._told)
+        self._told.update(new)
+        return new
 
     def __getitem__(self, i: int) -> np.ndarray:
         """(h, w, 3) uint8 RGB with its longer side at `size`."""

@@ -15,7 +15,7 @@ from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
 from yolo_cosine.data.places import named_yaml, suggest_name
 from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +90,14 @@ def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], fir
     by_id, position = ({c.id: c.name for c in wanted}, {c: k for k, c in enumerate(wanted)})
     wrong = [c for c in index.categories if c not in position]
     if wrong:
-        said = [
-            f"id {c.id} is {c.name!r} in {split} and {by_id[c.id]!r} in {first}"
-            if c.id in by_id
-            else f"{c.name!r} (id {c.id}) is only in {split}"
-            for c in wrong[:3]
-        ]
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+
+        def words(c: Category) -> str:
+            if c.id in by_id:
+                return f"id {c.id} is {c.name!r} in {split} and {by_id[c.id]!r} in {first}"
+            return f"{c.name!r} (id {c.id}) is only in {split}"
+
         raise UserError(
-            f"{index.source}: its categories are not those of {first}: {'; '.join(said)}{more}; "
+            f"{index.source}: its categories are not those of {first}: {some_of(wrong, words, separator='; ')}; "
             "give both files the same ids and names"
         )
     to = np.array([position[c] for c in index.categories], dtype=np.int64)

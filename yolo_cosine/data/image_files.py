@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 
 Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and large pictures are in order
 
@@ -109,5 +109,4 @@ def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarra
 
 def named(files: Sequence[str], mask: np.ndarray) -> str:
     """The first three files of a mask, in words."""
-    first = [files[i] for i in np.flatnonzero(mask)[:3]]
-    return ", ".join(first) + (f" and {mask.sum() - 3} more" if mask.sum() > 3 else "")
+    return some_of(np.flatnonzero(mask), lambda i: files[i])

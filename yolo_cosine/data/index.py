@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,10 @@ def trainable_boxes(index: Index) -> TrainableBoxes:
     notes = []
     for mask, what in ((~kept, "without area inside the image: left out"), (outside, "over the image's edge: clipped")):
         if mask.any():
-            examples = [
-                f"{index.files[index.image_of_box[k]]} {index.boxes[k].tolist()}" for k in np.flatnonzero(mask)[:3]
-            ]
-            more = f" and {mask.sum() - 3} more" if mask.sum() > 3 else ""
-            notes.append(f"{index.source}: {mask.sum()} box(es) {what} ({', '.join(examples)}{more}; x, y, w, h)")
+            examples = some_of(
+                np.flatnonzero(mask), lambda k: f"{index.files[index.image_of_box[k]]} {index.boxes[k].tolist()}"
+            )
+            notes.append(f"{index.source}: {mask.sum()} box(es) {what} ({examples}; x, y, w, h)")
     count = np.bincount(index.image_of_box[kept], minlength=len(index))
     return TrainableBoxes(
         offsets=np.concatenate(([0], np.cumsum(count))).astype(np.int64),

@@ -11,7 +11,7 @@ import torch
 from yolo_cosine.config.schema import DataConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Index
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -40,16 +40,13 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify) -> I
             notify(f"{index.source}: {done:,} of {total:,} images read into memory", False)
 
     store = ImageStore(index, size, config.cache, os.cpu_count() or 1, progress)
-    if store.unreadable:
-        unreadable = sorted(store.unreadable)
-        files = ", ".join(str(index.path(i)) for i in unreadable[:3])
-        more = f" and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+    unreadable = store.untold()
+    if unreadable:
+        files = some_of(unreadable, lambda i: str(index.path(i)))
         if len(unreadable) == len(index):
-            raise UserError(
-                f"{index.source}: none of the {len(index)} images can be read ({files}{more}); mend the files"
-            )
+            raise UserError(f"{index.source}: none of the {len(index)} images can be read ({files}); mend the files")
         notify(
-            f"{index.source}: {len(unreadable)} image(s) cannot be read: {files}{more}; training leaves them out, "
+            f"{index.source}: {len(unreadable)} image(s) cannot be read: {files}; training leaves them out, "
             "evaluation counts what is on them as not found",
             True,
         )

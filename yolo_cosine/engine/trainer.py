@@ -21,7 +21,7 @@ from yolo_cosine.engine.checkpoint import save_checkpoint, write_atomically
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.optim import applied, apply_schedule, clip_gradients
 from yolo_cosine.engine.precision import Precision
-from yolo_cosine.errors import TrainingFailed
+from yolo_cosine.errors import TrainingFailed, some_of
 from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
@@ -36,7 +36,6 @@ class Progress:
 
     step: int = 0  # the next one
     epoch: int = 0  # the next step's
-    updates: int = 0
     best: float = -1.0  # best mAP50-95
     best_epoch: int | None = None
     best_scalars: dict[str, float] = field(default_factory=dict)
@@ -75,7 +74,6 @@ class Trainer:
         self._window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
         self._sums = torch.zeros(2, len(self.loss.names), device=self.precision.device)  # per interval, per epoch
         self._interval = 0  # steps in the interval so far
-        self._told_unreadable = {id(s): set(s.unreadable) for s in (self.loader.store, self.evaluator.store)}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -144,12 +142,9 @@ class Trainer:
     def _tell_unreadable(self) -> None:
         """Name the images that could not be read when they were asked for, once."""
         for store in (self.loader.store, self.evaluator.store):
-            new = sorted(store.unreadable - self._told_unreadable[id(store)])
+            new = store.untold()
             if new:
-                self._told_unreadable[id(store)].update(new)
-                files = ", ".join(str(store.index.path(i)) for i in new[:3]) + (
-                    f" and {len(new) - 3} more" if new[3:] else ""
-                )
+                files = some_of(new, lambda i, index=store.index: str(index.path(i)))
                 text = f"{store.index.source}: {len(new)} image(s) cannot be read: {files}; grey without boxes in their place"
                 self.emit(events.Notice(text, warning=True, step=self.progress.step - 1))
 
@@ -181,7 +176,6 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update()
         self._window.clear()
-        self.progress.updates += 1
         return True
 
     def _check_finite(self, norm: Tensor, step: int) -> None:

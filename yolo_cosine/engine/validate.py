@@ -11,7 +11,7 @@ from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.index import Index
 from yolo_cosine.engine.inputs import Notify, open_store, resolve_workers
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 from yolo_cosine.evaluate import Detections, Report, detect, ground_truth, score
 from yolo_cosine.model import detector
 from yolo_cosine.model.weights import read_checkpoint
@@ -62,9 +62,8 @@ def class_columns(model_names: tuple[str, ...], data_names: tuple[str, ...], wei
     """
     lacking = [name for name in data_names if name not in model_names]
     if lacking:
-        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise UserError(
-            f"{weights}: has {len(model_names)} classes and lacks {shown} of the data set's {len(data_names)}; "
+            f"{weights}: has {len(model_names)} classes and lacks {some_of(lacking, most=5)} of the data set's {len(data_names)}; "
             "evaluate it on data with classes that it was trained on, or train it on these"
         )
     positions = {name: k for k, name in enumerate(data_names)}

@@ -18,7 +18,7 @@ from ultralytics.nn import tasks
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from yolo_cosine.config.schema import ModelConfig
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 from yolo_cosine.model.detector import quiet
 
 
@@ -35,8 +35,7 @@ class Transfer:
         text = f"weights: {self.loaded} of {self.total} tensors taken over from {self.source}"
         if self.fresh:
             layers = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in self.fresh))
-            more = f" and {len(layers) - 4} more" if len(layers) > 4 else ""
-            text += f"; {len(self.fresh)} start anew, in {', '.join(layers[:4])}{more}"
+            text += f"; {len(self.fresh)} start anew, in {some_of(layers, most=4)}"
         return text
 
 
