@@ -14,8 +14,9 @@ import torch
 
 from yolo_cosine import train, val
 from yolo_cosine.config.load import load_config
-from yolo_cosine.engine.checkpoint import load_checkpoint
-from yolo_cosine.schedules.build import Group, build_schedule
+from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.schedules.build import build_schedule
+from yolo_cosine.schedules.run import Group
 from yolo_cosine.sinks.jsonl import read_records
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
@@ -40,6 +41,10 @@ def run(tmp_path_factory, small_shapes):
     return folder / "runs/run", config
 
 
+def newest(run_dir):
+    return CheckpointFolder(run_dir / "checkpoints").newest()[1]
+
+
 def records(run_dir, kind):
     return [r for r in read_records(run_dir / "metrics.jsonl") if r["event"] == kind]
 
@@ -48,7 +53,7 @@ def test_everything_is_there(run):
     run_dir, _ = run
     for name in (
         "config.yaml", "metrics.jsonl", "results.csv", "predictions.json", "plots/lr.png", "plots/losses.png",
-        "plots/map.png", "weights/best.pt", "weights/last.pt", "checkpoints/best.pt", "checkpoints/last.json",
+        "plots/map.png", "weights/best.pt", "weights/last.pt", "checkpoints/step-00000009.pt", "checkpoints/step-00000009.json",
     ):  # fmt: skip
         assert (run_dir / name).stat().st_size > 0, name
     assert list((run_dir / "tensorboard").glob("events.out.tfevents.*"))
@@ -108,7 +113,7 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit_whatever_workers_is(run
     run_dir, _ = run
     again = ["--cfg", str(run_dir / "config.yaml"), f"runs={tmp_path}", "name=again", "workers=3", "cache=none"]
     assert train.main(again) == 0
-    first, second = (load_checkpoint(d / "checkpoints/last.pt") for d in (run_dir, tmp_path / "again"))
+    first, second = (newest(d) for d in (run_dir, tmp_path / "again"))
     for part in ("model", "ema"):
         for name, value in first[part].items():
             assert torch.equal(value, second[part][name]), name
@@ -198,8 +203,8 @@ def test_weights_freeze_and_accumulation_ramp(run, small_shapes, tmp_path):
     keys = {"weights": str(run_dir / "weights/best.pt"), "freeze": 5, "preset": "ultralytics", "nominal_batch": 24}
     config = write_config(tmp_path, small_shapes, epochs=2, plots=False, tensorboard=False, **keys)
     assert train.main(["--cfg", str(config)]) == 0
-    start = load_checkpoint(run_dir / "checkpoints/best.pt")["ema"]
-    end = load_checkpoint(tmp_path / "runs/run/checkpoints/last.pt")["model"]
+    start = CheckpointFolder(run_dir / "checkpoints").best()["ema"]
+    end = newest(tmp_path / "runs/run")["model"]
     for name, value in end.items():
         layer = int(name.split(".")[1])
         if layer < 5:
@@ -240,7 +245,7 @@ def test_a_loss_that_is_no_number_is_caught_before_the_weights(small_shapes, tmp
     error = capsys.readouterr().err
     assert "step 4 (epoch 2): the loss is no finite number" in error and "box_loss nan" in error and ".jpg" in error
     run_dir = tmp_path / "runs/run"
-    assert all(torch.isfinite(v).all() for v in load_checkpoint(run_dir / "checkpoints/last.pt")["model"].values())
+    assert all(torch.isfinite(v).all() for v in newest(run_dir)["model"].values())
     end = records(run_dir, "end")[0]
     assert end["reason"] == "failed" and "no finite number" in end["detail"]
 

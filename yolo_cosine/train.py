@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from yolo_cosine.cli import run_command
 
@@ -19,6 +20,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cfg", metavar="FILE", help="configuration of the run (YAML)")
     p.add_argument("--keys", action="store_true", help="list every key with its default and meaning, and stop")
     p.add_argument("--schema", action="store_true", help="print the JSON Schema of the configuration, and stop")
+    p.add_argument(
+        "--resume",
+        metavar="RUN_DIR",
+        nargs="?",
+        const="",
+        help="go on with a run from its last checkpoint (the newest run)",
+    )
+    p.add_argument(
+        "--extend",
+        choices=("stretch", "continue", "restart"),
+        help="with --resume and a larger epochs: what the curve does",
+    )
+    p.add_argument(
+        "--branch", metavar="RUN_OR_CHECKPOINT", help="a new run that begins there and decays until epochs=..."
+    )
     p.add_argument("overrides", nargs="*", metavar="key=value", help="override a key, as in lr0=0.02")
     return p
 
@@ -27,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     p = parser()
     args = p.parse_intermixed_args(argv)
+    if args.resume and "=" in args.resume:  # an override behind a bare --resume
+        args.overrides, args.resume = [args.resume, *args.overrides], ""
     return run_command(lambda: _train(p, args))
 
 
@@ -36,14 +54,33 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
         print(schema_text() if args.schema else describe_keys())
         return 0
-    if args.cfg is None:
+    ways = [args.cfg is not None, args.resume is not None, args.branch is not None]
+    if sum(ways) > 1:
+        p.error("--cfg begins a run, --resume goes on with one and --branch starts one from another; give one of them")
+    if args.extend and args.resume is None:
+        p.error("--extend goes with --resume RUN_DIR epochs=...")
+    if not any(ways):
         p.error("--cfg FILE is needed; configs/quickstart.yaml trains on the embedded data set")
-    from yolo_cosine.config.load import load_config
+    from yolo_cosine.config.load import load_config, parse_overrides
 
-    config = load_config(args.cfg, args.overrides)
-    from yolo_cosine.engine.run import train  # only now: torch takes seconds to import
+    if args.cfg is not None:
+        config, start = load_config(args.cfg, args.overrides), None
+    from yolo_cosine.engine.run import Start, train  # only now: torch takes seconds to import
 
-    train(config)
+    if args.resume is not None:
+        from yolo_cosine.engine.resume import find_run, resume
+
+        root = Path(str(parse_overrides(args.overrides).get("runs", "runs")))
+        found = resume(find_run(args.resume, root), args.overrides, args.extend)
+        config, start = found.config, Start(found.run_dir, found.state, notes=found.notes)
+    elif args.branch is not None:
+        from yolo_cosine.engine.resume import branch
+
+        config, state, source = branch(args.branch, args.overrides)
+        start = Start(
+            state=state, record_of=source, notes=(f"branching off {source} after {state['progress']['step']} steps",)
+        )
+    train(config, start)
     return 0
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from yolo_cosine.config.load import load_config
-from yolo_cosine.engine.optim import applied, apply_schedule, build_optimizer, clip_gradients
+from yolo_cosine.engine.apply import AppliedSchedule, applied
+from yolo_cosine.engine.optim import build_optimizer, clip_gradients
 from yolo_cosine.model import detector
 from yolo_cosine.schedules.build import build_schedule
 
@@ -57,8 +58,9 @@ def test_what_is_logged_is_what_was_applied(model):
     config = load_config(None, ["epochs=10", "warmup_epochs=2"])
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, 10)
+    apply = AppliedSchedule(optimizer, groups, schedule)
     for step in (0, 7, 20, 99):
-        apply_schedule(optimizer, groups, schedule, step)
+        apply(step)
         values = applied(optimizer)
         assert set(values) == {"lr/weight", "lr/norm", "lr/bias", "momentum"}
         assert values["lr/bias"] == next(g["lr"] for g in optimizer.param_groups if g["name"] == "bias")

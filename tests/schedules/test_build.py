@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from yolo_cosine.config.load import load_config
-from yolo_cosine.schedules.build import Group, build_schedule, nominal_accumulation
+from yolo_cosine.schedules.build import build_schedule
+from yolo_cosine.schedules.run import Group, nominal_accumulation
 
 GROUPS = tuple(Group(kind, kind, 0.01) for kind in ("weight", "norm", "bias"))
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from yolo_cosine.config.load import load_config
-from yolo_cosine.schedules.build import Group, build_schedule
+from yolo_cosine.schedules.build import build_schedule
+from yolo_cosine.schedules.run import Group
 
 IMAGES, BATCH = 10, 4
 STEPS_PER_EPOCH = 3

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator
+from typing import get_args
+
+from pydantic import BaseModel
 
 from yolo_cosine.config.load import json_schema
 from yolo_cosine.config.schema import RunConfig
@@ -11,12 +15,23 @@ from yolo_cosine.config.schema import RunConfig
 
 def describe_keys() -> str:
     """A line or two for each key: its name, its default and what it means."""
-    lines = []
-    for name, field in RunConfig.model_fields.items():
-        head = f"{name} = {'null' if field.default is None else json.dumps(field.default)}"
-        lines.append(head)
-        lines.extend(textwrap.wrap(field.description or "", 96, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(lines)
+    return "\n".join(_describe(RunConfig))
+
+
+def _describe(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        inner = [
+            t
+            for t in (field.annotation, *get_args(field.annotation))
+            if isinstance(t, type) and issubclass(t, BaseModel)
+        ]
+        if isinstance(field.default, BaseModel):
+            yield from _describe(type(field.default), f"{prefix}{name}.")
+            continue
+        yield f"{prefix}{name} = {'null' if field.default is None else json.dumps(field.default)}"
+        yield from textwrap.wrap(field.description or "", 96, initial_indent="    ", subsequent_indent="    ")
+        if inner and field.default is None:
+            yield from _describe(inner[0], f"{prefix}{name}.")
 
 
 def schema_text() -> str:

@@ -1,4 +1,4 @@
-"""Durations with a unit: `3ep`, `500it`, `5%`. They become whole training steps once, before anything else runs."""
+"""Durations with a unit: `3ep`, `500it`, `5%`, and times: `10min`, `2h`. The first become whole training steps once, before anything else runs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ class Duration:
     value: float
     unit: str
 
-    def steps(self, steps_per_epoch: int, total_steps: int) -> int:
-        """Whole steps, rounded half to even as Python's `round` does. A step is one batch."""
+    def exact(self, steps_per_epoch: int, total_steps: int) -> float:
+        """Steps, not rounded. A step is one batch."""
         scale = {"ep": steps_per_epoch, "it": 1, "%": total_steps / 100}[self.unit]
-        return round(self.value * scale)
+        return self.value * scale
+
+    def steps(self, steps_per_epoch: int, total_steps: int) -> int:
+        """Whole steps, rounded half to even as Python's `round` does."""
+        return round(self.exact(steps_per_epoch, total_steps))
 
     def __str__(self) -> str:
         return f"{self.value:g}{self.unit}"
 
 
-def parse_duration(text: str) -> Duration:
-    """Parse `3ep`, `2.5ep`, `500it` or `5%`.
+def parse_duration(text: str, whole_steps: bool = True) -> Duration:
+    """Parse `3ep`, `2.5ep`, `500it` or `5%`; without `whole_steps` also `8.25it`.
 
     Raises:
         ValueError: if the text is none of these, or a fraction of a step.
@@ -34,6 +38,17 @@ def parse_duration(text: str) -> Duration:
     if match is None:
         raise ValueError("is not a duration; write epochs as 3ep, steps as 500it, or a share of the run as 5%")
     value, unit = float(match[1]), match[2]
-    if unit == "it" and not value.is_integer():
+    if whole_steps and unit == "it" and not value.is_integer():
         raise ValueError("is a fraction of a step; write whole steps, as in 500it")
     return Duration(value, unit)
+
+
+_TIME = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h)\s*")
+
+
+def parse_time(text: str) -> float | None:
+    """Seconds of `30s`, `10min` or `2h`; None where the text is no time."""
+    match = _TIME.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        return None
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]

@@ -258,13 +258,31 @@ def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -
     return config
 
 
+def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """A configuration with `key=value` overrides, checked as a whole.
+
+    Raises:
+        UserError: naming key, value, rule and remedy.
+    """
+    changes = _with_absolute_paths(parse_overrides(overrides), Path.cwd())
+    source = "command line"
+    changed = validate(_merge(config.model_dump(), changes), source)
+    check_together(changed, source)
+    return changed
+
+
 def check_together(config: RunConfig, source: str = "config") -> None:
     """Rules that tie keys to each other.
 
     Raises:
         UserError: naming the keys, their values, the rule and the remedy.
     """
-    if config.warmup_epochs > 0 and config.warmup_epochs >= config.epochs and config.preset != "ultralytics":
+    if (
+        config.warmup_epochs > 0
+        and config.warmup_epochs >= config.epochs
+        and config.preset == "yolo-cosine"
+        and config.phases is None
+    ):
         relation = "is longer than" if config.warmup_epochs > config.epochs else "takes up all of"
         raise UserError(
             f"{source}: warmup_epochs: {config.warmup_epochs:g} {relation} epochs={config.epochs}; "

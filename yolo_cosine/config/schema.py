@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.duration import parse_duration, parse_time
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -91,22 +91,80 @@ class AugmentConfig(_Group):
     hsv_v: Fraction = Field(0.4, description="Value (brightness) gain, 1 +/- this.")
 
 
+class PlateauConfig(_Group):
+    """A rate that falls when the metric stops getting better, named as PyTorch's ReduceLROnPlateau names it."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="What the rate is multiplied with.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        10, description="Evaluations without a better mAP50-95 that are let pass."
+    )
+    threshold: NonNegative = Field(1e-4, description="By how much better is better.")
+    threshold_mode: Literal["rel", "abs"] = Field(
+        "rel", description="Whether `threshold` is a share of the best, or mAP."
+    )
+    cooldown: Annotated[int, Field(ge=0)] = Field(0, description="Evaluations after a fall that do not count.")
+    min_factor: Fraction = Field(0.0, description="The rate falls to no less than this share.")
+
+
+class ExtensionConfig(_Group):
+    """How a run went on past the length that it was begun with; `--extend` and `--branch` write it."""
+
+    how: Literal["stretch", "continue", "restart", "decay"] = Field(
+        description="What the learning rate does from there."
+    )
+    step: Annotated[int, Field(ge=1)] = Field(description="First step of the new part.")
+    epochs: Annotated[int, Field(ge=1)] = Field(description="Length of the run before.")
+
+
+Phases = list[dict[str, Any]]
+
+
 class ScheduleConfig(_Group):
-    preset: Literal["yolo-cosine", "ultralytics"] = Field(
+    preset: Annotated[str, Field(min_length=1)] = Field(
         "yolo-cosine",
         description="Whose conventions the schedule follows. `yolo-cosine`: warmup and decay per step, the decay's "
-        "clock starts after the warmup and its last step has lr0*lrf. `ultralytics`: that trainer's, exactly.",
+        "clock starts after the warmup and its last step has lr0*lrf. `ultralytics`, `yolov5`, ...: that trainer's, "
+        "exactly. `peer.schedule`, as in `transformers.cosine`: any schedule of a peer, with `preset_args`.",
     )
-    curve: Literal["cosine", "linear", "constant"] = Field("cosine", description="The decay after the warmup.")
+    preset_args: dict[str, Any] = Field({}, description="Arguments of a peer's schedule, by the peer's own names.")
+    curve: Literal["cosine", "linear", "constant", "exponential", "one-minus-sqrt", "rex", "tanh"] = Field(
+        "cosine", description="The decay after the warmup; for others, and those with arguments, see `phases`."
+    )
     lr_update: Literal["step", "epoch"] = Field(
         "step", description="Whether the decay moves at every step or, as in Ultralytics, at the start of each epoch."
     )
     lr0: Positive = Field(0.01, description="Base learning rate.")
     lrf: Fraction = Field(0.01, description="Final learning rate as a fraction of lr0.")
+    period: DurationText | None = Field(
+        None, description="Length of the decay, where it is not what remains after the warmup: 80%, 50ep, 120%."
+    )
+    after_period: Literal["hold", "rise", "restart"] | None = Field(
+        None, description="What follows a `period` that is over before the run: hold the end, rise again, or restart."
+    )
     warmup_epochs: NonNegative = Field(3.0, description="Length of the warmup, epochs; may be fractional.")
+    warmup_curve: Literal["linear", "constant", "quadratic", "exponential", "cosine"] = Field(
+        "linear", description="Shape of the warmup."
+    )
+    warmup_start: Fraction = Field(0.0, description="Where the warmup starts, as a fraction of lr0 (not of biases).")
     warmup_momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.8, description="Momentum where the warmup starts.")
     warmup_bias_lr: NonNegative = Field(0.1, description="Learning rate of biases where the warmup starts.")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.937, description="SGD momentum, or Adam's beta1.")
+    phases: Phases | None = Field(
+        None,
+        description="The learning rate composed of phases, in place of curve, lrf and warmup: a list of "
+        "{curve, start, end, for, ...} in multiples of lr0, one after another. `for` is 3ep, 500it, 5% or rest.",
+    )
+    group_phases: dict[str, Phases] = Field({}, description="Phases of one parameter group (weight, norm, bias).")
+    momentum_phases: Phases | None = Field(None, description="Phases of the momentum; values are the momentum itself.")
+    weight_decay_phases: Phases | None = Field(
+        None, description="Phases of the weight decay, in multiples of weight_decay."
+    )
+    lr_factors: dict[str, Positive] = Field(
+        {}, description="Multiples of lr0 for a parameter group (bias: 2) or for layers (layers 0-9: 0.1)."
+    )
+    plateau: PlateauConfig | None = Field(
+        None, description="Let the rate fall when mAP50-95 stops getting better, on top of the curve."
+    )
 
 
 class OptimizerConfig(_Group):
@@ -145,6 +203,20 @@ class DeviceConfig(_Group):
     )
 
 
+def _check_interval(text: str) -> str:
+    return text if parse_time(text) else _check_duration(text)
+
+
+IntervalText = Annotated[str, BeforeValidator(_refuse_bare_number), AfterValidator(_check_interval)]
+
+
+class CheckpointConfig(_Group):
+    """When a run is saved, and what is kept. A best evaluation and the end are always saved."""
+
+    every: IntervalText = Field("1ep", description="Save at this interval: 1ep, 500it, 5%, or by the clock: 10min, 2h.")
+    keep: Annotated[int, Field(ge=1)] = Field(2, description="Newest checkpoints kept; the best is kept besides.")
+
+
 class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, OptimizerConfig, EvalConfig, DeviceConfig):
     """All keys of a training run."""
 
@@ -153,10 +225,16 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     runs: str = Field("runs", description="Folder that holds the runs.")
     epochs: Annotated[int, Field(ge=1)] = Field(100, description="Epochs to train.")
+    extensions: list[ExtensionConfig] = Field(
+        [], description="How the run was made longer than it began; written by --extend and --branch, not by hand."
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="Seed of weights, sample order and augmentation."
     )
     eval_every: DurationText = Field("1ep", description="Evaluate at this interval (2ep, 500it, 10%), and at the end.")
+    checkpoint: CheckpointConfig = Field(
+        CheckpointConfig(), description="When to save (every), how many to keep (keep)."
+    )
     patience: Annotated[int, Field(ge=0)] = Field(
         100, description="Epochs without a better mAP50-95 after which training stops early; 0 for never."
     )

@@ -66,8 +66,8 @@ class TrainLoader:
         whole, rest = divmod(len(self.usable), self.batch)
         return whole + (rest >= self.ranks)
 
-    def epoch(self, epoch: int, mosaic: bool = True) -> Iterator[TrainBatch]:
-        """The batches of an epoch in order."""
+    def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainBatch]:
+        """The batches of an epoch in order, from number `first` on."""
         order = self.usable[epoch_order(self.seed, epoch, len(self.usable))]
         draws = epoch_draws(self.seed, epoch, len(self.store.index))
 
@@ -76,7 +76,7 @@ class TrainLoader:
             params = augment_params(mine, draws, self.usable, self.store.size, self.augment, mosaic)
             return _collate(mine, [augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
 
-        yield from _ahead(make, range(0, len(self) * self.batch, self.batch), self.workers)
+        yield from _ahead(make, range(first * self.batch, len(self) * self.batch, self.batch), self.workers)
 
 
 def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> TrainBatch:

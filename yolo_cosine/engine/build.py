@@ -14,11 +14,12 @@ import ultralytics
 
 import yolo_cosine
 from yolo_cosine import events
-from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.duration import parse_duration, parse_time
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.inputs import open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
@@ -31,6 +32,7 @@ from yolo_cosine.model.ema import Ema
 from yolo_cosine.model.loss import DetectionLoss
 from yolo_cosine.model.weights import load_weights
 from yolo_cosine.schedules.build import build_schedule
+from yolo_cosine.schedules.run import standard_groups
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -80,6 +82,9 @@ def build_trainer(
             f"write batch: {max(1, len(train) // 2)} or fewer"
         )
 
+    # a mistake in the schedule is told before the images are read; how many steps there are is known afterwards
+    build_schedule(config, standard_groups(config), -(-len(train) // config.batch))
+
     model = detector.build_detector(config.model, data.names)
     stride = detector.stride(model)
     if config.imgsz % stride:
@@ -107,12 +112,19 @@ def build_trainer(
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
+    for note in schedule.notes:
+        notify(note)
     eval_every = parse_duration(config.eval_every).steps(len(loader), schedule.steps)
     if eval_every < 1:
         raise UserError(f"eval_every: {config.eval_every} is less than a step of this run; write at least 1it")
+    save_every = config.checkpoint.every
+    if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
+        raise UserError(f"checkpoint.every: {save_every} is less than a step of this run; write at least 1it")
+    run_dir = make_run_dir()
     return Trainer(
         config=config,
-        run_dir=make_run_dir(),
+        run_dir=run_dir,
+        checkpoints=CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep),
         model=model,
         wrapped=world.wrap(model, precision.device),
         loss=loss,

@@ -1,4 +1,8 @@
-"""Files that a run can go on from: written beside, flushed, renamed, and marked as whole by a sidecar."""
+"""Files that a run can go on from: written beside, flushed, renamed, and marked as whole by a sidecar.
+
+A run's folder `checkpoints` has one for every step at which it was saved, `step-00001234.pt` after 1234 steps, of which
+the newest few and the best are kept.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +65,77 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if len(data) != mark.get("bytes") or hashlib.sha256(data).hexdigest() != mark.get("sha256"):
         raise ValueError(f"{path}: differs from what its sidecar describes; it is torn or damaged")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+_NAME = re.compile(r"step-(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A checkpoint as its sidecar describes it."""
+
+    path: Path
+    step: int  # steps done
+    best: bool  # better than all before
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """The checkpoints of a run."""
+
+    path: Path
+    keep: int = 2  # newest ones; the best is kept besides
+
+    def save(self, state: Mapping[str, Any], step: int, best: bool, facts: Mapping[str, Any]) -> Path:
+        """Write the checkpoint after `step` steps, and delete those that are not kept.
+
+        Raises:
+            OSError: if it cannot be written; nothing that was saved is lost then.
+        """
+        path = self.path / f"step-{step:08d}.pt"
+        save_checkpoint(path, state, {"step": step, "best": best, **facts})
+        self.prune(self.keep)
+        return path
+
+    def marked(self) -> list[Marked]:
+        """All with a readable sidecar, the newest first. Whether one is whole, `load_checkpoint` tells."""
+        found = []
+        for path in self.path.glob("step-*.pt"):
+            match = _NAME.fullmatch(path.name)
+            try:
+                mark = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+                found.append(Marked(path, int(match[1]), bool(mark["best"])))  # type: ignore[index]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return sorted(found, key=lambda m: m.step, reverse=True)
+
+    def prune(self, keep: int) -> None:
+        """Delete all but the `keep` newest and the best. The mark of validity goes first."""
+        marked = self.marked()
+        best = next((m for m in marked if m.best), None)
+        for m in marked[keep:]:
+            if m != best:
+                m.path.with_suffix(".json").unlink(missing_ok=True)
+                m.path.unlink(missing_ok=True)
+
+    def newest(self) -> tuple[Marked | None, dict[str, Any], list[str]]:
+        """The newest whole checkpoint, its content, and what is wrong with those after it. None if there is none."""
+        problems = []
+        for path in sorted(self.path.glob("step-*.pt"), reverse=True):
+            try:
+                state = load_checkpoint(path)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            return next(m for m in self.marked() if m.path == path), state, problems
+        return None, {}, problems
+
+    def best(self) -> dict[str, Any] | None:
+        """The content of the best one, if it is whole."""
+        for m in self.marked():
+            if m.best:
+                try:
+                    return load_checkpoint(m.path)
+                except ValueError:
+                    return None
+        return None

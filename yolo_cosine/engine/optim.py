@@ -1,15 +1,14 @@
-"""Parameter groups, optimizers, and applying a schedule to them."""
+"""Parameter groups and optimizers."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from torch import nn, optim
 from ultralytics.optim.muon import MuSGD
 
 from yolo_cosine.config.schema import RunConfig
-from yolo_cosine.schedules.build import Group, RunSchedule, nominal_accumulation
+from yolo_cosine.errors import UserError
+from yolo_cosine.schedules.run import Group, LayerRange, layer_ranges, make_group, nominal_accumulation
 
 # What MuSGD of Ultralytics 8.4 is built with (engine/trainer.py, build_optimizer).
 _MUON_SHARE, _SGD_SHARE, _HEAD_FACTOR = 0.2, 1.0, 3.0
@@ -26,22 +25,22 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> tuple[optim.Optimize
     """
     decay = config.weight_decay * config.batch * nominal_accumulation(config) / config.nominal_batch
     boosted = _class_branch(model) if config.optimizer == "MuSGD" else set()
-    members: dict[str, list[nn.Parameter]] = {}
+    ranges = layer_ranges(config)
+    members: dict[Group, list[nn.Parameter]] = {}
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             kind = _kind(module, f"{module_name}.{name}", parameter, config.optimizer)
-            members.setdefault(("head_" if id(parameter) in boosted else "") + kind, []).append(parameter)
-    order = [prefix + kind for prefix in ("", "head_") for kind in ("weight", "norm", "bias", "muon")]
-    groups = tuple(
-        Group(name, name.removeprefix("head_"), config.lr0 * (_HEAD_FACTOR if name.startswith("head_") else 1))
-        for name in order
-        if name in members
-    )
+            layers = next((r for r in ranges if r.first <= _layer(module_name) <= r.last), None)
+            head = id(parameter) in boosted
+            group = make_group(config, kind, "head_" if head else "", layers, _HEAD_FACTOR if head else 1)
+            members.setdefault(group, []).append(parameter)
+    _check_layers(ranges, members, len(model.model))
+    groups = tuple(sorted(members, key=lambda g: _place(g, ranges)))
     settings = [
         {
-            "params": members[g.name],
+            "params": members[g],
             "name": g.name,
             "lr": g.lr0,
             "weight_decay": decay if g.kind in {"weight", "muon"} else 0.0,
@@ -75,26 +74,30 @@ def _kind(module: nn.Module, name: str, parameter: nn.Parameter, optimizer: str)
     return "norm" if isinstance(module, norms) else "weight"
 
 
+def _layer(module_name: str) -> int:
+    """The number of the layer that a module is in: `model.3.conv` is in layer 3."""
+    return int(module_name.split(".")[1])
+
+
+def _check_layers(ranges: tuple[LayerRange, ...], members: dict[Group, list], layers: int) -> None:
+    for r in ranges:
+        if not any(g.name.endswith(r.suffix) for g in members):
+            raise UserError(
+                f"lr_factors.layers {r.first}-{r.last}: holds nothing that is trained; the network has layers 0 to "
+                f"{layers - 1}, less those that freeze names"
+            )
+
+
+def _place(group: Group, ranges: tuple[LayerRange, ...]) -> tuple[int, bool, int]:
+    """Groups stand in this order: those of all layers before those of some, the head's last, weights first."""
+    place = next((k for k, r in enumerate(ranges, 1) if group.name.endswith(r.suffix)), 0)
+    return place, group.name.startswith("head_"), ("weight", "norm", "bias", "muon").index(group.kind)
+
+
 def _class_branch(model: nn.Module) -> set[int]:
     head = model.model[-1]
     branches = (getattr(head, name, None) for name in ("cv3", "one2one_cv3"))
     return {id(p) for branch in branches if branch is not None for p in branch.parameters()}
-
-
-def apply_schedule(optimizer: optim.Optimizer, groups: tuple[Group, ...], schedule: RunSchedule, step: int) -> None:
-    """Set every group's learning rate and momentum to those of `step`. Adam's beta1 has no warmup, as in the peers."""
-    momentum = schedule.momentum(step)
-    for settings, group in zip(optimizer.param_groups, groups, strict=True):
-        settings["lr"] = group.lr0 * schedule.lr[group.name](step)
-        if "momentum" in settings:
-            settings["momentum"] = momentum
-
-
-def applied(optimizer: optim.Optimizer) -> Mapping[str, float]:
-    """What the optimizer would use now: `lr/<group>` and `momentum`, read back from it."""
-    first = optimizer.param_groups[0]
-    momentum = first["momentum"] if "momentum" in first else first["betas"][0]
-    return {**{f"lr/{s['name']}": s["lr"] for s in optimizer.param_groups}, "momentum": momentum}
 
 
 @torch.no_grad()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from yolo_cosine import events
 from yolo_cosine.config.load import dump_config
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.build import build_trainer
+from yolo_cosine.engine.checkpoint import write_atomically
 from yolo_cosine.engine.distributed import join_world, leave_world
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
+from yolo_cosine.engine.resume import copy_record
+from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import write_predictions
@@ -20,13 +26,27 @@ from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
 
 
-def train(config: RunConfig) -> Path:
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, if not at its first step."""
+
+    run_dir: Path | None = None  # the run's own folder, if it goes on there
+    state: dict[str, Any] | None = None
+    record_of: Path | None = None  # the folder of the run whose record comes before its own
+    notes: tuple[str, ...] = ()
+
+
+def train(config: RunConfig, start: Start | None = None) -> Path:
     """Train as `config` says; returns the run's folder.
+
+    Args:
+        start: the state that the run begins with, where it goes on with another one, or with its own.
 
     Raises:
         UserError: for a mistake in configuration or data, before anything is trained or written.
         TrainingFailed: if training cannot go on; what was saved stays.
     """
+    start = start or Start()
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     world = join_world(device, config.batch)
@@ -36,11 +56,19 @@ def train(config: RunConfig) -> Path:
         _check_root(Path(config.runs))
 
         def make_run_dir() -> Path:
+            if start.run_dir is not None:
+                return start.run_dir
             return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
 
+        for note in start.notes:
+            hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world)
+        if start.state is not None:
+            _restore(trainer, start.state)
         if world.is_main:
-            _add_sinks(hub, trainer.run_dir, config)
+            if start.record_of is not None:
+                copy_record(start.record_of, trainer.run_dir)
+            _add_sinks(hub, trainer.run_dir, config, new=start.run_dir is None)
         begun = trainer
         trainer.fit()
     finally:
@@ -51,16 +79,29 @@ def train(config: RunConfig) -> Path:
     return trainer.run_dir
 
 
-def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig) -> None:
+def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
     try:
-        (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        restore(trainer, state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"the checkpoint does not fit the run that is to go on: {error}; begin the run anew") from None
+    spe, step = trainer.steps_per_epoch, trainer.progress.step
+    if step > trainer.schedule.steps:
+        raise UserError(
+            f"the checkpoint was made after {step} steps, and this run has {trainer.schedule.steps} ({spe} an epoch)"
+        )
+
+
+def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig, new: bool) -> None:
+    try:
+        write_atomically(run_dir / "config.yaml", dump_config(config).encode())
         hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
         if config.tensorboard:
             from yolo_cosine.sinks.tensorboard import TensorBoardSink  # only now: it takes a second to import
 
             hub.add("tensorboard", TensorBoardSink(run_dir))
     except OSError as error:
-        shutil.rmtree(run_dir, ignore_errors=True)  # made a moment ago, and never used
+        if new:
+            shutil.rmtree(run_dir, ignore_errors=True)  # made a moment ago, and never used
         raise UserError(
             f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
         ) from None
@@ -71,7 +112,7 @@ def _derive(trainer: Trainer) -> None:
     run_dir, config = trainer.run_dir, trainer.config
 
     def predictions() -> None:
-        found = trainer.best_detections
+        found = trainer.detections_of_best()
         if found is None:
             return
         if not len(found.score):

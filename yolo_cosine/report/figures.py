@@ -52,10 +52,14 @@ def write_figures(run_dir: Path) -> list[Path]:
     return written
 
 
-def lr_figure(start: Record, steps: Sequence[Record], name: str) -> Figure | None:
-    """Learning rate of every group and momentum, as applied. A short warmup is drawn a second time, stretched."""
+def lr_figure(start: Record, steps: Sequence[Record], name: str, gaps: bool = True) -> Figure | None:
+    """Learning rate of every group and momentum, as applied. A short warmup is drawn a second time, stretched.
+
+    `gaps`: break a line where steps are missing, as where early stopping jumps ahead.
+    """
     if not steps:
         return None
+    pair = _broken if gaps else lambda x, y: (x, y)
     x = _column(steps, "step")
     rates = _same_lines({group: _column(steps, events.LR + group) for group in start["groups"]})
     momentum = _column(steps, events.MOMENTUM)
@@ -67,7 +71,7 @@ def lr_figure(start: Record, steps: Sequence[Record], name: str) -> Figure | Non
     highest = max(float(np.nanmax(line, initial=0)) for line in rates.values())
     dwarfed = highest > 3 * ceiling > 0
 
-    figure = _figure(6.5, f"Learning rate, {name}")
+    figure = new_figure(6.5, f"Learning rate, {name}")
     panels = figure.subplots(
         2, 2 if stretched else 1, sharex="col", squeeze=False,
         height_ratios=(3, 1), width_ratios=(1, 2) if stretched else None,
@@ -77,8 +81,8 @@ def lr_figure(start: Record, steps: Sequence[Record], name: str) -> Figure | Non
             style = {"color": PALETTE[k % len(PALETTE)], "linestyle": ("-", "--")[k // len(PALETTE) % 2]}
             # groups share most of their way: the later ones are thinner, so that all can be seen
             width = 1.8 + 1.6 * (len(rates) - 1 - k)
-            column[0].plot(*_broken(x, line), label=groups, linewidth=width, **style)
-        column[1].plot(*_broken(x, momentum), color="#555555", linewidth=2)
+            column[0].plot(*pair(x, line), label=groups, linewidth=width, **style)
+        column[1].plot(*pair(x, momentum), color="#555555", linewidth=2)
         column[1].set_xlabel("step")
         column[1].xaxis.set_major_locator(_whole_numbers())
         _epoch_axis(column[0], start["steps_per_epoch"])
@@ -100,7 +104,7 @@ def lr_figure(start: Record, steps: Sequence[Record], name: str) -> Figure | Non
             whole.text(0.98, 0.95, note, transform=whole.transAxes, ha="right", va="top", color="#555555")
     if not dwarfed or stretched:
         whole.set_ylim(bottom=0)
-    _legend(figure, whole)
+    clean_legend(figure, whole)
     return figure
 
 
@@ -111,7 +115,7 @@ def losses_figure(start: Record, steps: Sequence[Record], epochs: Sequence[Recor
         return None
     across = min(len(start["losses"]), 3)
     down = -(-len(start["losses"]) // across)
-    figure = _figure(4.5 * down, f"Training losses, {name}")
+    figure = new_figure(4.5 * down, f"Training losses, {name}")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, loss in zip(panels, start["losses"], strict=False):
         axes.plot(
@@ -128,7 +132,7 @@ def losses_figure(start: Record, steps: Sequence[Record], epochs: Sequence[Recor
     for axes in panels[len(start["losses"]) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("loss")
-    _legend(figure, panels[0])
+    clean_legend(figure, panels[0])
     return figure
 
 
@@ -143,7 +147,7 @@ def map_figure(start: Record, evaluations: Sequence[Record], name: str) -> Figur
         for key, value in evaluations[best].items()
         if key.startswith(events.CLASS_AP) and value is not None
     }
-    figure = _figure(5.5, f"Evaluation, {name}")
+    figure = new_figure(5.5, f"Evaluation, {name}")
     bars = len(per_class) > 1
     panels = figure.subplots(1, 2 if bars else 1, squeeze=False, width_ratios=(3, 2) if bars else None)[0]
     axes, x = panels[0], (_column(evaluations, "step") + 1) / start["steps_per_epoch"]
@@ -161,7 +165,7 @@ def map_figure(start: Record, evaluations: Sequence[Record], name: str) -> Figur
         axes.set_title(f"best mAP50-95: {maps[best]:.3f} at epoch {x[best]:.4g} (star)")
     axes.set(xlabel="epoch", xlim=(0, x.max() * 1.03), ylim=(0, min(max(1.1 * highest, 0.05), 1)))
     axes.xaxis.set_major_locator(_whole_numbers())
-    _legend(figure, axes)
+    clean_legend(figure, axes)
     if bars:
         _class_bars(panels[1], per_class)
     return figure
@@ -192,13 +196,14 @@ def _class_bars(axes: Axes, per_class: dict[str, float]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _figure(height: float, title: str) -> Figure:
+def new_figure(height: float, title: str) -> Figure:
+    """An empty figure of the width that all have; `height` in inches."""
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     figure.suptitle(title, fontsize=15)
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def clean_legend(figure: Figure, axes: Axes) -> None:
     """Put one legend, that of `axes`, below all, and clean up."""
     for each in figure.axes:
         each.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,80 @@
+"""Applying a schedule to an optimizer, at every step, for a fraction of a microsecond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import optim
+
+from yolo_cosine.schedules.compose import segment
+from yolo_cosine.schedules.curves import Constant, Schedule
+from yolo_cosine.schedules.run import Group, RunSchedule
+
+Settings = dict[str, Any]  # a parameter group of an optimizer
+
+
+class AppliedSchedule:
+    """Sets every group's learning rate, momentum and weight decay to those of a step.
+
+    Between two joints of a schedule only what moves is evaluated, once for all groups that share it, and what is
+    constant is written once: that is most of a run, where warmups are over. Adam's beta1 has no warmup, as in the
+    peers.
+    """
+
+    def __init__(self, optimizer: optim.Optimizer, groups: tuple[Group, ...], schedule: RunSchedule) -> None:
+        self._optimizer = optimizer
+        self._groups = groups
+        self._schedule = schedule
+        self._decays = [settings["weight_decay"] for settings in optimizer.param_groups]
+        self.factor = 1.0
+        self.reset()
+
+    def reset(self, factor: float | None = None) -> None:
+        """Write everything anew at the next step: the optimizer's settings were changed by someone else, as by loading
+        a state, or `factor`, which every learning rate is multiplied with, is a new one."""
+        if factor is not None:
+            self.factor = factor
+        self._from, self._until = 0.0, -1.0
+
+    def __call__(self, step: int) -> None:
+        """Apply step `step`."""
+        if not self._from <= step < self._until:
+            self._enter(step)
+        for piece, start, targets in self._moving:
+            value = piece(step - start)
+            for settings, key, base in targets:
+                settings[key] = base * value
+
+    def _enter(self, step: int) -> None:
+        """Look up the pieces that hold at `step` and until when; write the constant ones."""
+        self._from, self._until = step, float("inf")
+        shared: dict[tuple[Schedule, float], list[tuple[Settings, str, float]]] = {}
+        for schedule, targets in self._wired():
+            piece, start, until = segment(schedule, step)
+            self._until = min(self._until, until)
+            if isinstance(piece, Constant):
+                for settings, key, base in targets:
+                    settings[key] = base * piece.value
+            else:
+                shared.setdefault((piece, start), []).extend(targets)
+        self._moving: list[tuple[Callable[[float], float], float, list[tuple[Settings, str, float]]]] = [
+            (piece, start, targets) for (piece, start), targets in shared.items()
+        ]
+
+    def _wired(self) -> list[tuple[Schedule, list[tuple[Settings, str, float]]]]:
+        """Every schedule with the settings that it drives: (group, key, what the value is multiplied with)."""
+        wired = []
+        pairs = list(zip(self._optimizer.param_groups, self._groups, self._decays, strict=True))
+        for settings, group, _ in pairs:
+            wired.append((self._schedule.lr[group.name], [(settings, "lr", group.lr0 * self.factor)]))
+        momenta = [(settings, "momentum", 1.0) for settings, _, _ in pairs if "momentum" in settings]
+        decays = [(settings, "weight_decay", decay) for settings, _, decay in pairs if decay]
+        return [*wired, (self._schedule.momentum, momenta), (self._schedule.weight_decay, decays)]
+
+
+def applied(optimizer: optim.Optimizer) -> Mapping[str, float]:
+    """What the optimizer would use now: `lr/<group>` and `momentum`, read back from it."""
+    first = optimizer.param_groups[0]
+    momentum = first["momentum"] if "momentum" in first else first["betas"][0]
+    return {**{f"lr/{s['name']}": s["lr"] for s in optimizer.param_groups}, "momentum": momentum}

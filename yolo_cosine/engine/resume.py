@@ -1,0 +1,163 @@
+"""Going on with a run: where it was, whether it may go on as it is asked to, and what it becomes if it is made longer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from yolo_cosine.config.load import apply_overrides, load_config
+from yolo_cosine.config.schema import ExtensionConfig, RunConfig
+from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
+from yolo_cosine.errors import UserError
+
+Extend = Literal["stretch", "continue", "restart"]
+
+# Keys that change nothing in what is computed.
+_HARMLESS = {"workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name"}
+# Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
+_TOLD = {"device", "precision", "deterministic"}
+_WAYS = (
+    "--extend stretch (the curve as if the run had always been that long; the rate jumps to it now), "
+    "--extend continue (the curve to its end, then its last rate is held), or "
+    "--extend restart (the decay once more, from the present rate down)"
+)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that goes on: its configuration, its state and what a user should be told."""
+
+    run_dir: Path
+    config: RunConfig
+    state: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def find_run(given: str, root: Path) -> Path:
+    """The folder of a run: the one that is named, or the one in `root` that was written to last.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if given:
+        run_dir = Path(given)
+        if not (run_dir / "config.yaml").is_file():
+            raise UserError(f"--resume: {run_dir} is no folder of a run: it has no config.yaml; name one below {root}")
+        return run_dir
+    runs = [path.parent for path in root.glob("*/metrics.jsonl") if (path.parent / "config.yaml").is_file()]
+    if not runs:
+        raise UserError(f"--resume: there is no run in {root} to go on with; name its folder")
+    return max(runs, key=lambda run: (run / "metrics.jsonl").stat().st_mtime)
+
+
+def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Resumed:
+    """A run's last whole state, with the configuration to go on with.
+
+    Raises:
+        UserError: if no checkpoint is whole, or the configuration was changed in what cannot change under way.
+    """
+    begun = load_config(run_dir / "config.yaml")
+    wanted = apply_overrides(begun, overrides)
+    marked, state, problems = CheckpointFolder(run_dir / "checkpoints").newest()
+    if marked is None:
+        what = f"; {'; '.join(problems)}" if problems else ""
+        raise UserError(f"{run_dir}: has no whole checkpoint to go on from{what}; begin the run anew")
+    notes = [f"passed over: {problem}" for problem in problems]
+    notes += _check_changes(begun, wanted, run_dir)
+    if wanted.epochs != begun.epochs:
+        wanted, note = _longer(begun, wanted, extend, marked.step, state)
+        notes.append(note)
+    elif extend is not None:
+        raise UserError(
+            f"--extend: the run has epochs={begun.epochs} already; say how long it shall be, as in epochs=200"
+        )
+    notes.append(f"going on after {marked.step} steps, from {marked.path.name}")
+    return Resumed(run_dir, wanted, state, tuple(notes))
+
+
+def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
+    before, after = begun.model_dump(), wanted.model_dump()
+    changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - _HARMLESS
+    refused = sorted(changed - _TOLD)
+    if refused:
+        shown = ", ".join(f"{key} (was {before[key]!r}, now {after[key]!r})" for key in refused)
+        raise UserError(
+            f"{run_dir}: a run goes on with the configuration that it was begun with, and this would change {shown}; "
+            "leave that out, or begin a new run from its weights (weights=.../weights/last.pt)"
+        )
+    return [
+        f"{key} was {before[key]!r} and is {after[key]!r} now: the run goes on, but not bit for bit"
+        for key in sorted(changed)
+    ]
+
+
+def _longer(
+    begun: RunConfig, wanted: RunConfig, extend: Extend | None, step: int, state: dict[str, Any]
+) -> tuple[RunConfig, str]:
+    if wanted.epochs < begun.epochs:
+        raise UserError(
+            f"epochs: {wanted.epochs} is less than the run's {begun.epochs}; a run cannot be made shorter, stop it instead"
+        )
+    if extend is None:
+        raise UserError(
+            f"epochs: {wanted.epochs} is more than the run's {begun.epochs}, and its learning rates were made for "
+            f"{begun.epochs}; say what becomes of them: {_WAYS}"
+        )
+    extension = ExtensionConfig(how=extend, step=step, epochs=begun.epochs)
+    state["progress"] |= {"stopped": False, "ending": False}
+    config = wanted.model_copy(update={"extensions": [*begun.extensions, extension]})
+    return (
+        config,
+        f"the run is {wanted.epochs} epochs long from here on and was {begun.epochs}: {extend}, at step {step}",
+    )
+
+
+def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, Any], Path]:
+    """A new run that begins with the state of another and lets its learning rate decay from there.
+
+    Args:
+        source: folder of a run (its newest checkpoint) or one of its checkpoints.
+        overrides: `epochs`, where the new run ends, and `curve`, the shape of its decay, among others.
+
+    Returns:
+        The new run's configuration, the state to begin with, and the folder of the run that it comes from.
+
+    Raises:
+        UserError: if there is no such run or checkpoint, or it cannot branch there.
+    """
+    path = Path(source)
+    run_dir = path.parent.parent if path.suffix == ".pt" else path
+    if not (run_dir / "config.yaml").is_file():
+        raise UserError(f"--branch: {source} is neither a run's folder nor a checkpoint in it; name one")
+    begun = load_config(run_dir / "config.yaml")
+    if path.suffix == ".pt":
+        try:
+            state = load_checkpoint(path)
+        except ValueError as error:
+            raise UserError(f"--branch: {error}; name another checkpoint") from None
+    else:
+        marked, state, problems = CheckpointFolder(run_dir / "checkpoints").newest()
+        if marked is None:
+            raise UserError(f"--branch: {run_dir} has no whole checkpoint{''.join(f'; {p}' for p in problems)}")
+    given = [o.partition("=")[0] for o in overrides]
+    wanted = apply_overrides(begun, overrides)
+    if "epochs" not in given:
+        raise UserError(
+            "--branch: say where the new run ends, as in epochs=60; its decay takes what is left until then"
+        )
+    if "name" not in given:
+        wanted = wanted.model_copy(update={"name": f"{run_dir.resolve().name}-branch"})
+    _check_changes(begun, wanted.model_copy(update={"curve": begun.curve, "lrf": begun.lrf}), run_dir)
+    extension = ExtensionConfig(how="decay", step=state["progress"]["step"], epochs=begun.epochs)
+    state["progress"] |= {"stopped": False, "ending": False}
+    return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
+
+
+def copy_record(source: Path, run_dir: Path) -> None:
+    """Give a branch the record of the run that it comes from; what came after the branching is dropped when it starts."""
+    record = source / "metrics.jsonl"
+    if record.is_file():
+        shutil.copyfile(record, run_dir / "metrics.jsonl")

@@ -1,0 +1,55 @@
+"""All of a run's state as tensors and plain values, and back: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from yolo_cosine.config.load import dump_config
+
+if TYPE_CHECKING:
+    from yolo_cosine.engine.trainer import Trainer
+
+
+def snapshot(trainer: Trainer) -> dict[str, Any]:
+    """The state of a run between two steps. It loads with `weights_only=True`.
+
+    Data order and augmentation need no state (they are functions of seed, epoch and image), and nor does the schedule
+    (a function of the step, but for a plateau's, which is part of the progress).
+    """
+    return {
+        "model": trainer.model.state_dict(),
+        "ema": trainer.ema.model.state_dict(),
+        "ema_updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "gradients": [p.grad for p in trainer.trained] if trainer.window else None,
+        "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
+        "sums": trainer.sums,
+        "scaler": trainer.scaler.state_dict(),
+        "progress": vars(trainer.progress).copy(),
+        "generator": torch.get_rng_state(),
+        "config": dump_config(trainer.config),
+        "names": list(trainer.loader.store.index.names),
+    }
+
+
+def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Put a trainer that is built from the same configuration into the state of a snapshot."""
+    device = trainer.precision.device
+    trainer.model.load_state_dict(state["model"])
+    trainer.ema.model.load_state_dict(state["ema"])
+    trainer.ema.updates = state["ema_updates"]
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.apply_schedule.reset()
+    for parameter, gradient in zip(trainer.trained, state["gradients"] or (), strict=bool(state["gradients"])):
+        parameter.grad = None if gradient is None else gradient.to(device)
+    trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
+    trainer.sums.copy_(state["sums"])
+    trainer.scaler.load_state_dict(state["scaler"])
+    for name, value in state["progress"].items():
+        setattr(trainer.progress, name, value)
+    if trainer.progress.plateau:
+        trainer.apply_schedule.reset(trainer.progress.plateau["factor"])
+    torch.set_rng_state(state["generator"])
