@@ -11,6 +11,8 @@ from yolo_cosine.errors import TrainingFailed, UserError
 COMMANDS = {
     "train": "train a detector from a YAML file",
     "val": "evaluate a checkpoint by the COCO metrics",
+    "preview": "look at a schedule before training",
+    "find_lr": "the learning-rate range test",
     "dataset": "fetch public data sets",
 }
 

@@ -60,6 +60,14 @@ def require(holds: bool, message: str) -> None:
         raise InvalidSchedule(message)
 
 
+def _grown(start: float, gamma: float, exponent: float) -> float:
+    """`start * gamma ** exponent`, infinite where growth leaves the numbers: a schedule answers at every step."""
+    try:
+        return start * gamma**exponent
+    except OverflowError:
+        return start * math.inf if start else 0.0
+
+
 @kind("constant")
 @dataclass(frozen=True)
 class Constant:
@@ -195,10 +203,7 @@ class Exponential:
     def __call__(self, step: float) -> float:
         # floor of the quotient and not `//`, as peers do: 1 // 0.1 is 9
         exponent = math.floor(step / self.every) if self.staircase else step / self.every
-        try:
-            value = self.start * self.gamma**exponent
-        except OverflowError:  # growth, far out: a bound still holds there
-            value = self.start * math.inf if self.start else 0.0
+        value = _grown(self.start, self.gamma, exponent)
         if self.bound is None:
             return value
         return max(value, self.bound) if self.gamma < 1 else min(value, self.bound)
@@ -333,7 +338,7 @@ class Step:
         require(self.every > 0, f"every: {self.every:g} steps is no length; write at least 1it")
 
     def __call__(self, step: float) -> float:
-        return self.start * self.gamma ** (step // self.every)
+        return _grown(self.start, self.gamma, step // self.every)
 
 
 @kind("multistep")

@@ -120,7 +120,7 @@ class Cyclic:
         cycle, t = divmod(step, length)
         height = t / self.up if t <= self.up else (length - t) / (length - self.up)
         if self.mode == "triangular2":
-            height /= 2.0**cycle
+            height *= 0.5**cycle
         elif self.mode == "exp_range":
             height *= self.gamma**step
         return self.base + (self.peak - self.base) * height

@@ -20,6 +20,7 @@ their own, `{curve: repeat, times: 3, schedule: {phases: [...]}, for: rest}`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -87,7 +88,8 @@ def _read_list(phases: Any, clock: Clock, where: str, start: float, total: Steps
         span = max(length - 1, 0) if last else length
         piece = _read_one({n: v for n, v in phase.items() if n != "for"}, clock, name, span, start, length)
         pieces.append(piece)
-        start = piece(length)
+        with contextlib.suppress(InvalidSchedule):  # a peer's schedule may have no value there
+            start = piece(length)
     return Join(tuple(pieces), tuple(bounds[:-1])) if len(pieces) > 1 else pieces[0]
 
 
@@ -145,8 +147,12 @@ def _duration(text: Any, clock: Clock, where: str, whole: bool = True) -> float:
         raise InvalidSchedule(f"{where}: {text:g} has no unit; write {text:g}ep for epochs or {text:g}it for steps")
     if not isinstance(text, str):
         raise InvalidSchedule(f"{where}: {text!r} is not a duration; write 3ep, 500it or 5%")
+    # a boundary may be anywhere, a length is neither negative nor a part of a step
+    sign = -1 if not whole and text.startswith("-") else 1
     try:
-        return parse_duration(text, whole).exact(clock.steps_per_epoch, clock.steps)
+        return sign * parse_duration(text.removeprefix("-") if sign < 0 else text, whole).exact(
+            clock.steps_per_epoch, clock.steps
+        )
     except ValueError as error:
         raise InvalidSchedule(f"{where}: {text!r} {error}") from None
 
@@ -262,11 +268,7 @@ def _public_kinds() -> list[str]:
 
 def _convert(value: Any, hint: Any, clock: Clock, where: str, inner: tuple) -> Any:
     """A YAML value as the type that a field asks for."""
-    options = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
+    options = _options(hint)
     if value is None and type(None) in options:
         return None
     problems = []
@@ -278,6 +280,11 @@ def _convert(value: Any, hint: Any, clock: Clock, where: str, inner: tuple) -> A
         except InvalidSchedule as error:
             problems.append(error)
     raise problems[-1] if isinstance(value, list) else problems[0]
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 def _convert_to(value: Any, hint: Any, clock: Clock, where: str, inner: tuple) -> Any:
@@ -342,14 +349,16 @@ def _write(schedule: Schedule, length: Steps | None) -> dict[str, Any]:
         if field.name in {"after", "steps"} or (field.default is not dataclasses.MISSING and value == field.default):
             continue
         data[field.name] = _plain(value, hints[field.name])
+    after = getattr(schedule, "after", "hold")
     if has_end and schedule.steps != length:
         data["period"] = _steps(schedule.steps)
-        data["then"] = getattr(schedule, "after", "hold")
+    if has_end and (schedule.steps != length or after != "hold"):
+        data["then"] = after
     return data
 
 
 def _plain(value: Any, hint: Any) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = _options(hint)
     if isinstance(value, tuple):
         items = [typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple]
         return [_plain(v, items[0]) for v in value]
@@ -361,7 +370,10 @@ def _plain(value: Any, hint: Any) -> Any:
 
 
 def _is_plain_join(schedule: Schedule) -> bool:
-    return isinstance(schedule, Join) and schedule == join(*schedule.pieces)
+    """Whether phases can say it: every piece, the last one too, has a length of whole steps."""
+    if not isinstance(schedule, Join) or schedule != join(*schedule.pieces):
+        return False
+    return all(float(piece.steps).is_integer() and piece.steps >= 1 for piece in schedule.pieces)
 
 
 def _steps(value: float) -> str:

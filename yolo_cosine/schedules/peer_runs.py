@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yolo_cosine.config.schema import RunConfig
-from yolo_cosine.schedules.compose import EpochWise
+from yolo_cosine.schedules.compose import EpochWise, Scale
 from yolo_cosine.schedules.curves import Constant, InvalidSchedule, Schedule
 from yolo_cosine.schedules.native import NativeSchedule
 from yolo_cosine.schedules.presets import argument_names, from_native, peers, schedules_of
@@ -44,11 +44,17 @@ def peer_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch:
     def clocked(schedule: Schedule) -> Schedule:
         return EpochWise(schedule, unit) if unit > 1 else schedule
 
+    def factor(group: Group) -> Schedule:
+        """Multiples of our lr0: the peer's own may be another one, such as its peak."""
+        native, k = chosen[group.name]
+        ratio = native.groups[k].lr0 / group.lr0
+        return clocked(native.factors[k] if ratio == 1 else Scale(native.factors[k], ratio))
+
     first, k = chosen[groups[0].name]
     momentum = first.momenta[k if len(first.momenta) > 1 else 0] if first.momenta else Constant(config.momentum, steps)
     return RunSchedule(
         steps=steps,
-        lr={name: clocked(native.factors[k]) for name, (native, k) in chosen.items()},
+        lr={g.name: factor(g) for g in groups},
         momentum=clocked(momentum),
         accumulate=Constant(accumulation, steps) if first.accumulation is None else clocked(first.accumulation),
         notes=first.notes,
