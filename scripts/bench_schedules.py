@@ -43,12 +43,12 @@ def optimizer() -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=0.01, momentum=0.937)
 
 
-def ours(begin: int, *overrides: str) -> Step:
+def ours(*overrides: str) -> Step:
     """Our schedule as the trainer applies it."""
     config = load_config(None, [f"epochs={EPOCHS}", "warmup_epochs=3", *overrides])
     groups = standard_groups(config)
     apply = AppliedSchedule(optimizer(), groups, build_schedule(config, groups, STEPS_PER_EPOCH))
-    return lambda k: apply(begin + k)
+    return apply
 
 
 def bare() -> Step:
@@ -57,7 +57,7 @@ def bare() -> Step:
     span, cos, pi = TOTAL - 1 - WARMUP, math.cos, math.pi
 
     def step(k: int) -> None:
-        value = 0.01 * (0.01 + 0.99 * (1 + cos(pi * k / span)) / 2)
+        value = 0.01 * (0.01 + 0.99 * (1 + cos(pi * (k - WARMUP) / span)) / 2)
         for group in groups:
             group["lr"] = value
 
@@ -110,9 +110,9 @@ def ultralytics_warmup() -> Step:
 
 
 CONTENDERS: dict[str, Callable[[], Step]] = {
-    "yolo-cosine, in the warmup": lambda: ours(0),
-    "yolo-cosine, in the cosine": lambda: ours(WARMUP),
-    "yolo-cosine, by epoch": lambda: ours(WARMUP, "lr_update=epoch"),
+    "yolo-cosine, in the warmup": ours,
+    "yolo-cosine, in the cosine": ours,
+    "yolo-cosine, by epoch": lambda: ours("lr_update=epoch"),
     "bare formula to three groups": bare,
     "torch LambdaLR": torch_lambda,
     "torch CosineAnnealingLR": torch_cosine,
@@ -131,11 +131,12 @@ def measure() -> dict[str, float]:
                 step = make()
             except ImportError:
                 continue
-            count = min(CALLS, WARMUP) if "warmup" in name else CALLS
+            # warmups are timed in the warmup, everything else behind it
+            steps = range(WARMUP) if "warmup" in name else range(WARMUP, WARMUP + CALLS)
             start = time.perf_counter()
-            for k in range(count):
+            for k in steps:
                 step(k)
-            times.setdefault(name, []).append((time.perf_counter() - start) / count * 1e6)
+            times.setdefault(name, []).append((time.perf_counter() - start) / len(steps) * 1e6)
     return {name: statistics.median(t) for name, t in times.items()}
 
 

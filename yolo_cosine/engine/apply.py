@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import optim
 
 from yolo_cosine.schedules.compose import segment
-from yolo_cosine.schedules.curves import Constant, Schedule
+from yolo_cosine.schedules.curves import Constant, Cosine, Linear, Schedule
 from yolo_cosine.schedules.run import Group, RunSchedule
 
 Settings = dict[str, Any]  # a parameter group of an optimizer
@@ -41,10 +42,10 @@ class AppliedSchedule:
         """Apply step `step`."""
         if not self._from <= step < self._until:
             self._enter(step)
-        for piece, start, targets in self._moving:
-            value = piece(step - start)
-            for settings, key, base in targets:
-                settings[key] = base * value
+        for value_at, key, base, members in self._moving:
+            value = base * value_at(step)
+            for settings in members:
+                settings[key] = value
 
     def _enter(self, step: int) -> None:
         """Look up the pieces that hold at `step` and until when; write the constant ones."""
@@ -58,8 +59,10 @@ class AppliedSchedule:
                     settings[key] = base * piece.value
             else:
                 shared.setdefault((piece, start), []).extend(targets)
-        self._moving: list[tuple[Callable[[float], float], float, list[tuple[Settings, str, float]]]] = [
-            (piece, start, targets) for (piece, start), targets in shared.items()
+        self._moving = [
+            (_compiled(piece, start), key, base, members)
+            for (piece, start), targets in shared.items()
+            for key, base, members in _together(targets)
         ]
 
     def _wired(self) -> list[tuple[Schedule, list[tuple[Settings, str, float]]]]:
@@ -71,6 +74,26 @@ class AppliedSchedule:
         momenta = [(settings, "momentum", 1.0) for settings, _, _ in pairs if "momentum" in settings]
         decays = [(settings, "weight_decay", decay) for settings, _, decay in pairs if decay]
         return [*wired, (self._schedule.momentum, momenta), (self._schedule.weight_decay, decays)]
+
+
+def _together(targets: list[tuple[Settings, str, float]]) -> list[tuple[str, float, list[Settings]]]:
+    """Targets that get the same number, as one: (key, what the value is multiplied with, their settings)."""
+    found: dict[tuple[str, float], list[Settings]] = {}
+    for settings, key, base in targets:
+        found.setdefault((key, base), []).append(settings)
+    return [(key, base, members) for (key, base), members in found.items()]
+
+
+def _compiled(piece: Schedule, begin: float) -> Callable[[int], float]:
+    """`piece(step - begin)` for steps before the piece's end. The two curves that most runs consist of get their
+    numbers looked up once; the arithmetic is theirs, so the values are the same to the last bit."""
+    if type(piece) is Cosine:
+        end, height, steps, pi, cos = piece.end, piece.start - piece.end, piece.steps, math.pi, math.cos
+        return lambda step: end + height * (1 + cos(pi * (step - begin) / steps)) / 2
+    if type(piece) is Linear:
+        start, rise, steps = piece.start, piece.end - piece.start, piece.steps
+        return lambda step: start + rise * ((step - begin) / steps)
+    return lambda step: piece(step - begin)
 
 
 def applied(optimizer: optim.Optimizer) -> Mapping[str, float]:

@@ -143,9 +143,9 @@ class AttachedSchedule:
         )
         for settings in optimizer.param_groups:
             settings["weight_decay"] = settings["initial_weight_decay"]
-        # the class branch of the head has three times the rate under MuSGD
+        # under MuSGD the class branch of the head has groups of its own, with three times the rate
         boosts = [settings["initial_lr"] / trainer.args.lr0 for settings in optimizer.param_groups]
-        heads = ["" if math.isclose(boost, 1) else "head_" for boost in boosts]
+        heads = ["head_" if math.isclose(boost, 3) else "" for boost in boosts]
         self.groups = groups_of(optimizer, config, [config.lr0 * boost for boost in boosts], heads)
         self.schedule = build_schedule(config, self.groups, len(trainer.train_loader))
         self._applied_schedule = AppliedSchedule(optimizer, self.groups, self.schedule)
