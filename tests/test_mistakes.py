@@ -111,15 +111,15 @@ def test_a_full_disk_before_the_start(config, capsys, monkeypatch):
 
 
 def test_a_full_disk_at_a_checkpoint(config, capsys, monkeypatch):
-    from yolo_cosine.engine import trainer
+    from yolo_cosine.engine import checkpoint
 
     def full(path, state, facts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
     assert train.main(["--cfg", str(config), *BASE, "plots=false", "tensorboard=false"]) == 1
     error = capsys.readouterr().err
-    assert "best.pt: cannot be written: No space left on device" in error and "Traceback" not in error
+    assert "runs/run: cannot be written: No space left on device" in error and "Traceback" not in error
     assert (config.parent / "runs/run/results.csv").exists()  # what was measured is kept
 
 

@@ -19,8 +19,8 @@ class AppliedSchedule:
     """Sets every group's learning rate, momentum and weight decay to those of a step.
 
     Between two joints of a schedule only what moves is evaluated, once for all groups that share it, and what is
-    constant is written once: that is most of a run, where warmups are over. Adam's beta1 has no warmup, as in the
-    peers.
+    constant is written once: that is most of a run, where warmups are over. Adam's beta1 follows the momentum only
+    where the schedule says so (`RunSchedule.beta1`).
     """
 
     def __init__(self, optimizer: optim.Optimizer, groups: tuple[Group, ...], schedule: RunSchedule) -> None:
@@ -28,6 +28,8 @@ class AppliedSchedule:
         self._groups = groups
         self._schedule = schedule
         self._decays = [settings["weight_decay"] for settings in optimizer.param_groups]
+        adam = "betas" in optimizer.param_groups[0]
+        self._beta1 = schedule.momentum if schedule.beta1 and adam else None
         self.factor = 1.0
         self.reset()
 
@@ -46,6 +48,10 @@ class AppliedSchedule:
             value = base * value_at(step)
             for settings in members:
                 settings[key] = value
+        if self._beta1 is not None:
+            beta1 = self._beta1(step)
+            for settings in self._optimizer.param_groups:
+                settings["betas"] = (beta1, settings["betas"][1])
 
     def _enter(self, step: int) -> None:
         """Look up the pieces that hold at `step` and until when; write the constant ones."""

@@ -39,6 +39,7 @@ def build_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch
     changes: dict[str, object] = {"lr": lr}
     if config.momentum_phases is not None:
         changes["momentum"] = read_phases(config.momentum_phases, clock, "momentum_phases", config.momentum)
+        changes["beta1"] = True
     if config.weight_decay_phases is not None:
         changes["weight_decay"] = read_phases(config.weight_decay_phases, clock, "weight_decay_phases")
     if config.plateau is not None:

@@ -34,8 +34,8 @@ class CosineRestarts:
     """Cosines one after another: cycle `i` is `T_0 * T_mult ** i` steps long and starts from `start * decay ** i`.
 
     The step at which a cycle starts has the peak; `end` is approached, and reached only where no cycle follows: after
-    `cycle_limit` cycles (0: no limit) `end` is held. A cycle may begin with a linear warmup of `warmup` steps from
-    `warmup_start` (by default `end`), which is part of its length.
+    `cycle_limit` cycles (0: no limit) `end` is held. A peak that has decayed below `end` rises to it, as in timm. A cycle
+    may begin with a linear warmup of `warmup` steps from `warmup_start` (by default `end`), which is part of its length.
     Source: Loshchilov and Hutter, SGDR (arXiv 1608.03983).
     """
 

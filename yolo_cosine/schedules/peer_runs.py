@@ -57,6 +57,7 @@ def peer_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch:
         lr={g.name: factor(g) for g in groups},
         momentum=clocked(momentum),
         accumulate=Constant(accumulation, steps) if first.accumulation is None else clocked(first.accumulation),
+        beta1=bool(first.momenta),
         notes=first.notes,
     )
 

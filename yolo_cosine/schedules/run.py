@@ -36,6 +36,7 @@ class RunSchedule:
     momentum: Schedule
     accumulate: Schedule  # whole numbers
     weight_decay: Schedule = Constant(1.0)  # noqa: RUF009 (an immutable value): multiplier of the group's weight decay
+    beta1: bool = False  # whether Adam's beta1 follows the momentum; it has no warmup in the YOLO family
     plateau: Plateau | None = None
     notes: tuple[str, ...] = ()  # what a user should be told
 

@@ -77,7 +77,7 @@ def read_formula(text: Any, names: Mapping[str, Any], where: str) -> Schedule:
     free = names_in(tree) - set(known)
     if len(free) > 1 or (variable and free - {variable}):
         raise InvalidSchedule(f"{where}: {text!r} has the names {', '.join(sorted(free))}; write numbers and one step")
-    named = {n: ast.Constant(v) for n, v in known.items()} | {n: ast.Name("step") for n in free}
+    named = {n: ast.parse(repr(v), mode="eval").body for n, v in known.items()} | {n: ast.Name("step") for n in free}
     formula = Formula(ast.unparse(_Renamed(named).visit(tree)))
     return formula if free else Constant(formula(0))
 
@@ -104,7 +104,10 @@ def names_in(tree: ast.expr) -> set[str]:
 
 @lru_cache(maxsize=256)
 def _tree(text: str) -> ast.expr:
-    return _parsed(text, "text")
+    tree = _parsed(text, "text")
+    if isinstance(tree, ast.Lambda):
+        raise InvalidSchedule(f"text: {text!r} is a lambda; write its expression only, with step for its argument")
+    return tree
 
 
 def _parsed(text: str, where: str) -> ast.expr:
@@ -116,8 +119,10 @@ def _parsed(text: str, where: str) -> ast.expr:
     return tree
 
 
-def _check(node: ast.expr) -> None:
+def _check(node: ast.expr, depth: int = 0) -> None:
     """Refuse, with ValueError, all that `_value` does not know."""
+    if depth > 100:
+        raise ValueError("it is nested too deeply")
     parts: list[ast.expr] = []
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         parts = [node.left, node.right]
@@ -134,7 +139,7 @@ def _check(node: ast.expr) -> None:
     elif not (isinstance(node, ast.Name) or _is_number(node) or _is_constant(node)):
         raise ValueError(f"{ast.unparse(node)} is not allowed in it")
     for part in parts:
-        _check(part)
+        _check(part, depth + 1)
 
 
 def _is_number(node: ast.expr) -> bool:

@@ -196,14 +196,15 @@ def cosine_annealing_lr(group: Group, *, T_max: float, eta_min: float = 0.0) -> 
     """From the base rate to `eta_min` at the step `T_max`, back up to the base rate at twice that, and so on."""
     curve = _cosine(group, T_max, eta_min)
     if not isinstance(curve, CosinePeriodic):
-        return moving(curve, group, handed=refused("T_max: 0 divides the step; write at least 1"))
+        later = refused("T_max: 0 divides the step; write at least 1")
+        return moving(curve, group, handed=later, stepped=later)
     note = f"eta_min is the value of step {T_max:g}, and past it the rate rises again"
     way = Link(curve, curve.end, group.base)
     handed: Recursion = Link(curve, curve.end, None)
     if curve.start == curve.end:  # flat alone, and yet what another scheduler changes goes the way of a cosine
         way = Link(replace(curve, start=curve.end + 1), curve.end, curve.end + 1, returns=False)
         handed = Chain((Link(Constant(group.base), 0.0, None), way))
-    stepped = replace(way, before=way.curve(1))
+    stepped = replace(way, before=way.schedule(1))
     return Part(curve, way, handed, stepped, length=T_max, notes=(note,))
 
 
@@ -221,7 +222,8 @@ def cosine_annealing_warm_restarts(
 
     `call` says how `step` is called, where that is not once an index without an argument: with the text
     `step(epoch + i / iters) after`, as in PyTorch's documentation, an index is a batch, the cycles are in epochs, and
-    what is computed after a batch is for the next one, so everything is one batch late.
+    what is computed after a batch is for the next one, so everything is one batch late. A `last_epoch` finds its place
+    in the cycles; PyTorch's own finds it with a `T_mult` of 1 only.
     """
     require(isinstance(T_0, int) and T_0 > 0, f"T_0: {T_0!r} is no length; write a whole number from 1 on")
     require(isinstance(T_mult, int) and T_mult >= 1, f"T_mult: {T_mult!r} is not a whole number from 1 on; write one")

@@ -26,6 +26,11 @@ def sequential_lr(group: Group, *, schedulers: Any, milestones: Any) -> Part:
     """
     parts, initial = _parts(group, schedulers)
     _check_milestones(milestones, len(parts))
+    require(
+        not any(isinstance(part.alone, Relay) and part.composite and part.momentum is not None for part in parts),
+        "schedulers: a SequentialLR that moves the momentum loses count inside another; write its schedulers into the "
+        "one list, or cycle_momentum=False",
+    )
     first = bisect_right(milestones, 0)  # the constructor makes step 0 of the scheduler that is in force there
     starts = [0, *(math.ceil(m) for m in milestones[first:])]
     in_force = [k for k in range(len(starts)) if starts[k] not in starts[k + 1 :]]
@@ -111,14 +116,14 @@ def _entered(part: Part, former: Schedule, steps: int) -> Schedule:
     if isinstance(part.handed, Chain):
         return part.curve
     if isinstance(part.handed, Link) and part.handed.before is None:
-        return part.handed.curve
+        return part.handed.schedule
     try:
         left = former(steps - 1)
     except InvalidSchedule as error:  # the run does not get here
         return Undefined(str(error))
     if isinstance(part.handed, Relay):  # SWALR: a way to its rate, from wherever
-        return replace(part.handed.schedulers[0].curve, start=left)
-    return Scale(part.handed.curve if isinstance(part.handed, Link) else part.handed, left)
+        return replace(part.handed.schedulers[0].schedule, start=left)
+    return Scale(part.handed.schedule if isinstance(part.handed, Link) else part.handed, left)
 
 
 def _momentum(parts: Sequence[Part], kept: Sequence[Part], starts: Sequence[int]) -> Schedule | None:

@@ -45,21 +45,21 @@ def _known(recursion: Recursion) -> list[float]:
 @kind("torch-scheduler")
 @dataclass(frozen=True)
 class Link(Recursion):
-    """A scheduler whose values are those of `curve` when it acts alone.
+    """A scheduler whose values are those of `schedule` when it acts alone.
 
-    It moves the rate towards `toward` (0: it multiplies) as much as it moves its own curve, or, at none, writes its
-    own value. `before` is the value of the curve before step 0; at none, step 0 is written. Where the curve is at
-    `toward` and leaves it again, what it adds is added, unless it does not return.
+    It moves the rate towards `toward` (0: it multiplies) as much as it moves its own value, or, at none, writes its
+    own value. `before` is its own value before step 0; at none, step 0 is written. Where its own value is at `toward`
+    and leaves it again, what it adds is added, unless it does not return.
     """
 
-    curve: Schedule
+    schedule: Schedule
     toward: float | None = 0.0
     before: float | None = 1.0
     returns: bool = True
 
     def advance(self, rate: float, step: int) -> float:
-        value = self.curve(step)
-        old = self.before if step == 0 else self.curve(step - 1)
+        value = self.schedule(step)
+        old = self.before if step == 0 else self.schedule(step - 1)
         if self.toward is None or old is None:
             return value
         if old == self.toward:  # nothing is left to take a share of
