@@ -190,6 +190,17 @@ def test_patience_waits_for_an_evaluation(small_shapes, tmp_path):
     assert (tmp_path / "runs/run/weights/best.pt").exists()
 
 
+def test_the_rate_falls_on_a_plateau(small_shapes, tmp_path):
+    plateau = {"patience": 0, "factor": 0.5, "threshold": 0.9, "threshold_mode": "abs"}
+    keys = {"plateau": plateau, "curve": "constant", "warmup_epochs": 0, "plots": False, "tensorboard": False}
+    assert train.main(["--cfg", str(write_config(tmp_path, small_shapes, **keys))]) == 0
+    run_dir = tmp_path / "runs/run"
+    # the first evaluation is the best so far, the second is not better
+    assert [s["lr/weight"] for s in records(run_dir, "step")] == [0.01] * 6 + [0.005] * 3
+    assert any("multiplied with 0.5 from step 6 on" in n["text"] for n in records(run_dir, "notice"))
+    assert newest(run_dir)["progress"]["plateau"]["factor"] == 0.25
+
+
 def _without_improvement(original):
     def check(self, epoch):
         self.progress.last_improved = 0

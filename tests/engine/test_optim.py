@@ -8,6 +8,7 @@ import torch
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.apply import AppliedSchedule, applied
 from yolo_cosine.engine.optim import build_optimizer, clip_gradients
+from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.schedules.build import build_schedule
 
@@ -77,3 +78,23 @@ def test_clipping(limit):
     assert norm.item() == pytest.approx(3 * 7**0.5)
     after = torch.cat([p.grad.flatten() for p in parameters]).norm().item()
     assert after == pytest.approx(1.0 if limit == 1.0 else norm.item(), rel=1e-5)
+
+
+def test_layers_have_groups_and_factors_of_their_own(model):
+    config = load_config(None, ["lr_factors={bias: 2, layers 0-9: 0.1}"])
+    optimizer, groups = build_optimizer(model, config)
+    assert [g.name for g in groups] == [
+        "weight", "norm", "bias", "weight_layers_0-9", "norm_layers_0-9", "bias_layers_0-9",
+    ]  # fmt: skip
+    AppliedSchedule(optimizer, groups, build_schedule(config, groups, 10))(500)
+    rates = {g["name"]: g["lr"] for g in optimizer.param_groups}
+    assert rates["bias"] == pytest.approx(2 * rates["weight"])
+    assert rates["bias_layers_0-9"] == pytest.approx(0.2 * rates["weight"])
+    early = {id(p) for layer in model.model[:10] for p in layer.parameters()}
+    for g in optimizer.param_groups:
+        assert {id(p) in early for p in g["params"]} == {g["name"].endswith("_layers_0-9")}
+
+
+def test_layers_that_are_not_there_are_refused(model):
+    with pytest.raises(UserError, match=r"layers 90-99: holds nothing that is trained; the network has layers 0 to 23"):
+        build_optimizer(model, load_config(None, ["lr_factors={layers 90-99: 0.1}"]))
