@@ -6,6 +6,8 @@ import csv
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -50,6 +52,12 @@ def test_the_words_cover_the_run(config, capsys):
     assert "peak 0.02 at step 14 (epoch 2)" in weight and "last step 0.002" in weight
     assert "momentum: 0.8 to 0.937" in out and "batches in an update: 4" in out
     assert "\u28ff" not in out and any("\u2800" < c < "\u2900" for c in out)  # lines, and no blocks
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(config):
+    command = f"{sys.executable} -m yolo_cosine.preview --cfg {config} --steps-per-epoch 2000 --csv | head -3"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 3 and done.stderr == ""
 
 
 def test_several_are_overlaid_and_each_gets_its_table(config, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,13 +19,17 @@ COMMANDS = {
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130."""
+    """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130,
+    a closed pipe 141."""
     try:
         return work()
     except (UserError, TrainingFailed) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -149,6 +149,9 @@ class Product:
 
     schedules: tuple[Schedule, ...]
 
+    def __post_init__(self) -> None:
+        require(len(self.schedules) > 0, "schedules: there is none; write at least one")
+
     @property
     def steps(self) -> Steps:
         return max(schedule.steps for schedule in self.schedules)
@@ -164,6 +167,9 @@ class EpochWise:
 
     by_epoch: Schedule
     steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        require(self.steps_per_epoch >= 1, f"steps_per_epoch: {self.steps_per_epoch} is no epoch; write 1 or more")
 
     @property
     def steps(self) -> Steps:

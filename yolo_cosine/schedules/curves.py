@@ -60,7 +60,7 @@ def require(holds: bool, message: str) -> None:
         raise InvalidSchedule(message)
 
 
-def _grown(start: float, gamma: float, exponent: float) -> float:
+def grown(start: float, gamma: float, exponent: float) -> float:
     """`start * gamma ** exponent`, infinite where growth leaves the numbers: a schedule answers at every step."""
     try:
         return start * gamma**exponent
@@ -179,7 +179,7 @@ class Geometric:
     def __call__(self, step: float) -> float:
         if step >= self.steps and (self.after == "hold" or self.steps == 0):
             return self.end
-        return self.start * (self.end / self.start) ** (step / self.steps)
+        return grown(self.start, self.end / self.start, step / self.steps)
 
 
 @kind("exponential")
@@ -203,7 +203,7 @@ class Exponential:
     def __call__(self, step: float) -> float:
         # floor of the quotient and not `//`, as peers do: 1 // 0.1 is 9
         exponent = math.floor(step / self.every) if self.staircase else step / self.every
-        value = _grown(self.start, self.gamma, exponent)
+        value = grown(self.start, self.gamma, exponent)
         if self.bound is None:
             return value
         return max(value, self.bound) if self.gamma < 1 else min(value, self.bound)
@@ -338,7 +338,7 @@ class Step:
         require(self.every > 0, f"every: {self.every:g} steps is no length; write at least 1it")
 
     def __call__(self, step: float) -> float:
-        return _grown(self.start, self.gamma, step // self.every)
+        return grown(self.start, self.gamma, step // self.every)
 
 
 @kind("multistep")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from yolo_cosine.schedules.curves import Steps, kind, require
+from yolo_cosine.schedules.curves import Steps, grown, kind, require
 
 
 @kind("cosine-periodic")
@@ -68,13 +68,17 @@ class CosineRestarts:
         return self.T_0 * (self.T_mult**cycle - 1) / (self.T_mult - 1)
 
     def cycle(self, step: float) -> int:
-        """The number of the cycle that `step` is in, from 0. The logarithm may be off by one; the loops are not."""
-        if self.T_mult == 1:  # 1e-9: a third of 100 steps, three times, is to be step 100
+        """The number of the cycle that `step` is in, from 0. The logarithm may be off by one; the loops are not.
+
+        A start that rounding puts just after a whole step is that step: a third of 100 steps, three times, is 100.
+        """
+        if self.T_mult == 1:
             return int(step / self.T_0 + 1e-9)
         i = int(math.log(step / self.T_0 * (self.T_mult - 1) + 1, self.T_mult))
-        while self.start_of(i + 1) <= step:
+        near = step + 1e-9 + 1e-12 * step
+        while self.start_of(i + 1) <= near:
             i += 1
-        while self.start_of(i) > step:
+        while self.start_of(i) > near:
             i -= 1
         return i
 
@@ -82,8 +86,8 @@ class CosineRestarts:
         i = self.cycle(step)
         if self.cycle_limit and i >= self.cycle_limit:
             return self.end
-        t = step - self.start_of(i)
-        peak = self.start * self.decay**i
+        t = max(0, step - self.start_of(i))
+        peak = grown(self.start, self.decay, i)
         if t < self.warmup:
             low = self.end if self.warmup_start is None else self.warmup_start
             return low + (peak - low) * (t / self.warmup)
@@ -122,7 +126,7 @@ class Cyclic:
         if self.mode == "triangular2":
             height *= 0.5**cycle
         elif self.mode == "exp_range":
-            height *= self.gamma**step
+            height = grown(height, self.gamma, step)
         return self.base + (self.peak - self.base) * height
 
 

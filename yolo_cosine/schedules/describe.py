@@ -93,8 +93,12 @@ def _starts(schedule: Schedule, most: int = 1000) -> Iterator[tuple[str, float]]
 
 def in_words(schedule: Schedule, steps: int, steps_per_epoch: int, lr0: float) -> list[str]:
     """Lines that tell the phases, the peak and the end of a learning rate with the base `lr0`."""
-    found = [part for part in parts(schedule, steps) if part.name != "held" or part.steps > 1]
-    found = [*found[:-1], dataclasses.replace(found[-1], stop=steps)] if found else parts(schedule, steps)
+    found: list[Part] = []
+    for part in parts(schedule, steps):
+        if found and part.name == "held" and part.steps == 1:  # the step on which the end is reached
+            found[-1] = dataclasses.replace(found[-1], stop=part.stop)
+        else:
+            found.append(part)
     width = max(len(part.name) for part in found)
     lines = [
         f"{part.name:{width}}  {_span(part, steps_per_epoch)}  {part.steps / steps:6.1%} of the run  "
