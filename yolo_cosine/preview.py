@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,7 +118,7 @@ def _steps_per_epoch(config) -> int:
 
 def _name(path: str, paths: Sequence[str]) -> str:
     stems = [Path(p).stem for p in paths]
-    return Path(path).stem if stems.count(Path(path).stem) == 1 else path
+    return Path(path).stem if stems.count(Path(path).stem) == 1 else str(Path(path).with_suffix(""))
 
 
 def _write_csv(target: str, lines: list[str], name: str | None) -> None:
@@ -129,7 +130,7 @@ def _write_csv(target: str, lines: list[str], name: str | None) -> None:
         return
     path = Path(target)
     if name is not None:
-        path = path.with_name(f"{path.stem}-{Path(name).stem}{path.suffix}")
+        path = path.with_name(f"{path.stem}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}{path.suffix}")
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

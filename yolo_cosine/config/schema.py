@@ -106,6 +106,9 @@ class PlateauConfig(_Group):
     min_factor: Fraction = Field(0.0, description="The rate falls to no less than this share.")
 
 
+Curve = Literal["cosine", "linear", "constant", "exponential", "one-minus-sqrt", "rex", "tanh"]
+
+
 class ExtensionConfig(_Group):
     """How a run went on past the length that it was begun with; `--extend` and `--branch` write it."""
 
@@ -114,6 +117,8 @@ class ExtensionConfig(_Group):
     )
     step: Annotated[int, Field(ge=1)] = Field(description="First step of the new part.")
     epochs: Annotated[int, Field(ge=1)] = Field(description="Length of the run before.")
+    curve: Curve | None = Field(None, description="Shape of the new decay; by default the run's.")
+    lrf: Fraction | None = Field(None, description="End of the new decay; by default the run's.")
 
 
 Phases = list[dict[str, Any]]
@@ -127,7 +132,7 @@ class ScheduleConfig(_Group):
         "exactly. `peer.schedule`, as in `transformers.cosine`: any schedule of a peer, with `preset_args`.",
     )
     preset_args: dict[str, Any] = Field({}, description="Arguments of a peer's schedule, by the peer's own names.")
-    curve: Literal["cosine", "linear", "constant", "exponential", "one-minus-sqrt", "rex", "tanh"] = Field(
+    curve: Curve = Field(
         "cosine", description="The decay after the warmup; for others, and those with arguments, see `phases`."
     )
     lr_update: Literal["step", "epoch"] = Field(

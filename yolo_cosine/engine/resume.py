@@ -150,8 +150,12 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
         )
     if "name" not in given:
         wanted = wanted.model_copy(update={"name": f"{run_dir.resolve().name}-branch"})
-    _check_changes(begun, wanted.model_copy(update={"curve": begun.curve, "lrf": begun.lrf}), run_dir)
-    extension = ExtensionConfig(how="decay", step=state["progress"]["step"], epochs=begun.epochs)
+    # the new decay may be another one; the steps before it stay what they were
+    extension = ExtensionConfig(
+        how="decay", step=state["progress"]["step"], epochs=begun.epochs, curve=wanted.curve, lrf=wanted.lrf
+    )
+    wanted = wanted.model_copy(update={"curve": begun.curve, "lrf": begun.lrf})
+    _check_changes(begun, wanted, run_dir)
     state["progress"] |= {"stopped": False, "ending": False}
     return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
 

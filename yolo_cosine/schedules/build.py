@@ -25,7 +25,8 @@ def build_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch
         InvalidSchedule: naming the key, its value, the rule and the remedy.
     """
     if config.extensions:
-        return extended(config, lambda c: build_schedule(c, groups, steps_per_epoch), steps_per_epoch)
+        factors = {g.name: g.factor for g in groups}
+        return extended(config, lambda c: build_schedule(c, groups, steps_per_epoch), steps_per_epoch, factors)
     schedule = _base(config, groups, steps_per_epoch)
     clock = Clock(steps_per_epoch, schedule.steps)
     lr = dict(schedule.lr)

@@ -123,7 +123,7 @@ class Clip:
 @kind("repeat")
 @dataclass(frozen=True)
 class Repeat:
-    """Another schedule over and over, `times` times (0: for ever); after the last time its end is held."""
+    """Another schedule over and over, `times` times (0: for ever), then as it is past its end, which most hold."""
 
     schedule: Schedule
     times: int = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolo_cosine.schedules.compose import Clip, EpochWise, Join, Noise, RampInto, Repeat, Rounded, Scale, Shift
-from yolo_cosine.schedules.curves import Schedule
+from yolo_cosine.schedules.curves import InvalidSchedule, Schedule
 from yolo_cosine.schedules.cycles import CosinePeriodic, CosineRestarts, OneCycle
 
 _MOST_PARTS = 12  # named one by one; more are summed up
@@ -111,7 +111,11 @@ def in_words(schedule: Schedule, steps: int, steps_per_epoch: int, lr0: float) -
     at, peak = peak_of(schedule, steps)
     mean = math.fsum(schedule(k) for k in _sample(steps)) / len(_sample(steps))
     lines.append(f"peak {peak * lr0:.4g} at step {at} (epoch {at / steps_per_epoch:.4g}), mean {mean * lr0:.4g}")
-    lines.append(f"last step {schedule(steps - 1) * lr0:.4g}, a step later {schedule(steps) * lr0:.4g}")
+    try:
+        later = f"{schedule(steps) * lr0:.4g}"
+    except InvalidSchedule:  # a peer's that raises past its end
+        later = "none"
+    lines.append(f"last step {schedule(steps - 1) * lr0:.4g}, a step later {later}")
     return lines
 
 

@@ -38,7 +38,7 @@ from yolo_cosine.schedules.curves import KINDS, Cosine, InvalidSchedule, Schedul
 from yolo_cosine.schedules.presets import import_all
 
 # What may follow a period that is over, where the curve has no `after` of its own.
-_THEN = {"cosine": ("hold", "rise", "restart")}
+_THEN = {"cosine": ("hold", "rise", "restart"), "cosine-periodic": ()}
 # Combinators whose parts last as long as they do.
 _SAME_LENGTH = {"scale", "clip", "noise", "product", "ramp-into", "rounded"}
 
@@ -175,7 +175,7 @@ def _read_one(
     cls = _kind(name, f"{where}.curve")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
-    has_end = {"start", "end", "steps"} <= set(fields) and fields["steps"].default is dataclasses.MISSING
+    has_end = _has_end(cls)
     then, period = arguments.pop("then", None), arguments.pop("period", None)
     choices = _choices(name, hints) if has_end else ()
     _check_then(name, then, choices, f"{where}.then")
@@ -231,7 +231,7 @@ def _period(
     steps = _duration(period, clock, f"{where}.period", whole=False)
     if steps <= 0:
         raise InvalidSchedule(f"{where}.period: {period} is no time at all; write at least 1it")
-    if length is not None and steps < span and then is None:
+    if length is not None and steps < span and then is None and choices:
         raise InvalidSchedule(
             f"{where}.period: {period} ({steps:g} steps) is shorter than its phase ({length:g} steps); say what follows: "
             f"then: {' or '.join([', '.join(choices[:-1]), choices[-1]])}"
@@ -253,7 +253,7 @@ def _check_then(name: str, then: Any, choices: Sequence[str], where: str) -> Non
 
 
 def _kind(name: Any, where: str) -> type:
-    if name not in KINDS and isinstance(name, str):
+    if isinstance(name, str) and name not in KINDS:
         import_all()  # some kinds belong to one peer only
     if not isinstance(name, str) or name not in KINDS:
         near = difflib.get_close_matches(str(name), KINDS, n=1)
@@ -332,23 +332,20 @@ def _write_list(schedule: Schedule, top: bool) -> list[dict[str, Any]]:
 
 def _write(schedule: Schedule, length: Steps | None) -> dict[str, Any]:
     """A curve or combinator as plain data; a period that equals `length` need not be said."""
-    if (
-        isinstance(schedule, Repeat)
-        and not schedule.times
-        and {"end"} <= {f.name for f in dataclasses.fields(schedule.schedule)}
-    ):
+    if isinstance(schedule, Repeat) and not schedule.times and _has_end(type(schedule.schedule)):
         return {**_write(schedule.schedule, None), "then": "restart"}
     if isinstance(schedule, cycles.CosinePeriodic):
         return {**_write(Cosine(schedule.start, schedule.end, schedule.steps), None), "then": "rise"}
     hints = typing.get_type_hints(type(schedule))
     data: dict[str, Any] = {"curve": schedule.kind}
-    names = [f.name for f in dataclasses.fields(schedule)]
-    has_end = {"start", "end", "steps"} <= set(names)
+    has_end = _has_end(type(schedule))
     for field in dataclasses.fields(schedule):
         value = getattr(schedule, field.name)
         if field.name in {"after", "steps"} or (field.default is not dataclasses.MISSING and value == field.default):
             continue
         data[field.name] = _plain(value, hints[field.name])
+    if isinstance(schedule, Repeat) and _lacks_length(schedule.schedule):
+        data["schedule"] = {"phases": _write_list(schedule.schedule, top=False)}
     after = getattr(schedule, "after", "hold")
     if has_end and schedule.steps != length:
         data["period"] = _steps(schedule.steps)
@@ -367,6 +364,22 @@ def _plain(value: Any, hint: Any) -> Any:
     if Schedule in options and value is not None:
         return {"phases": _write_list(value, top=False)} if _is_plain_join(value) else _write(value, None)
     return value
+
+
+def _has_end(cls: type) -> bool:
+    """Whether a kind goes from a start to an end, and so has a period."""
+    steps = {f.name: f.default for f in dataclasses.fields(cls) if f.name in {"start", "end", "steps"}}
+    return len(steps) == 3 and steps["steps"] is dataclasses.MISSING
+
+
+def _lacks_length(schedule: Schedule) -> bool:
+    """Whether its arguments do not say how long it is: an endless curve, or a combinator of one."""
+    fields = dataclasses.fields(schedule)
+    if schedule.kind not in _SAME_LENGTH:
+        return any(f.name == "steps" and f.default is not dataclasses.MISSING for f in fields)
+    values = (getattr(schedule, f.name) for f in fields)
+    parts = itertools.chain.from_iterable(v if isinstance(v, tuple) else (v,) for v in values)
+    return any(_lacks_length(part) for part in parts if callable(part))
 
 
 def _is_plain_join(schedule: Schedule) -> bool:

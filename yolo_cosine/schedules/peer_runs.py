@@ -13,6 +13,8 @@ from yolo_cosine.schedules.run import Group, RunSchedule, nominal_accumulation
 
 # What is meant where only the peer is named.
 _MAIN = {"yolov4": "pytorch", "yolox": "yoloxwarmcos", "rtmdet": "RTMDet", "nanochat": "get_lr_multiplier"}
+# Trainers: they count batches and epochs themselves, and say when their rate moves.
+_TRAINERS = {"ultralytics", "yolov5", "yolov4", "yolox", "rtmdet", "libreyolo", "mtl_yolo", "nanochat", "torchtitan"}
 # What the peers call the parameter groups that are called otherwise here.
 _GROUPS = {"norm": ("norm", "bn"), "weight": ("weight", "conv", "muon"), "bias": ("bias",)}
 
@@ -27,6 +29,11 @@ def peer_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch:
         InvalidSchedule: for an unknown preset or argument, and where the peer raises.
     """
     peer, schedule = _split(config)
+    if peer in _TRAINERS and config.lr_update == "epoch":
+        raise InvalidSchedule(
+            f"lr_update: epoch does not go with preset: {config.preset}, a trainer that says itself when its rate moves; "
+            "leave it out"
+        )
     steps = config.epochs * steps_per_epoch
     accumulation = min(nominal_accumulation(config), steps)
 

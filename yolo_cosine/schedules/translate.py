@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from yolo_cosine.schedules.compose import EpochWise
+from yolo_cosine.schedules.compose import EpochWise, Scale
 from yolo_cosine.schedules.curves import InvalidSchedule, Schedule
 from yolo_cosine.schedules.expression import write_phases
 from yolo_cosine.schedules.native import NativeSchedule
@@ -52,7 +52,10 @@ def _header(name: str, native: Mapping[str, Any], found: NativeSchedule) -> str:
 
 def _body(found: NativeSchedule, common: Mapping[str, Any]) -> str:
     per_epoch = common.get("iters_per_epoch")
-    body: dict[str, Any] = {"lr0": found.groups[0].lr0}
+    named = {_OURS[g.name]: k for k, g in enumerate(found.groups) if g.name in _OURS}
+    main = named.get("weight", 0)
+    lr0 = found.groups[main].lr0
+    body: dict[str, Any] = {"lr0": lr0}
     comments = []
     if found.clock == "epoch" and not per_epoch:
         comments.append("One it is an epoch of the peer here: add iters_per_epoch=... for steps.")
@@ -60,14 +63,13 @@ def _body(found: NativeSchedule, common: Mapping[str, Any]) -> str:
     def clocked(schedule: Schedule) -> Schedule:
         return EpochWise(schedule, per_epoch) if found.clock == "epoch" and per_epoch else schedule
 
-    named = {_OURS[g.name]: k for k, g in enumerate(found.groups) if g.name in _OURS}
-    main = named.get("weight", 0)
-    body["phases"] = write_phases(clocked(found.factors[main]))
-    others = {
-        ours: write_phases(clocked(found.factors[k]))
-        for ours, k in named.items()
-        if k != main and found.factors[k] != found.factors[main]
-    }
+    def in_ours(k: int) -> Schedule:
+        """A group's schedule in multiples of the one lr0 that there is here."""
+        ratio = found.groups[k].lr0 / lr0
+        return clocked(found.factors[k] if ratio == 1 else Scale(found.factors[k], ratio))
+
+    body["phases"] = write_phases(in_ours(main))
+    others = {ours: write_phases(in_ours(k)) for ours, k in named.items() if k != main and in_ours(k) != in_ours(main)}
     if others:
         body["group_phases"] = others
     if not named and any(factor != found.factors[0] for factor in found.factors):
