@@ -29,6 +29,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from yolo_cosine.config.duration import parse_duration
@@ -390,4 +391,4 @@ def _is_plain_join(schedule: Schedule) -> bool:
 
 
 def _steps(value: float) -> str:
-    return f"{_whole_if_it_is(value)!r}it"
+    return f"{Decimal(repr(_whole_if_it_is(value))):f}it"  # durations have no exponent
