@@ -49,7 +49,8 @@ class RunStarted:
     steps_per_epoch: int
     batch: int
     facts: Mapping[str, Any]  # device, precision, versions, sizes of the splits and the model
-    start_step: int = 0
+    start_step: int = 0  # what an earlier process logged from this step on is taken again, and to be forgotten
+    evaluation_due: bool = False  # the evaluation after the step before is taken (again), too
 
     @property
     def total_steps(self) -> int:
@@ -74,7 +75,8 @@ class EpochDone:
     step: int  # the last one of the epoch
     epoch: int
     scalars: Mapping[str, float]
-    seconds: float
+    seconds: float  # of training in this epoch
+    elapsed: float = 0.0  # of the run so far, all of its processes together
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,13 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """A checkpoint is about to be written: what was told before must be on disk first, or a resume would leave a gap."""
+
+    step: int  # the last one taken
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is on disk, whole."""
 
@@ -133,6 +142,34 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Incident:
+    """Something happened to the run that a comparison with other runs should know of."""
+
+    kind: str  # "nonfinite", "rewind", "memory", "disk", "worker", "sink"
+    text: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """The run went back: the steps from `to_step` on are taken once more, and what was logged of them is to be forgotten."""
+
+    step: int  # the last one taken before
+    to_step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Replanned:
+    """The run has a new length, as a time budget asks for."""
+
+    step: int
+    epoch: int
+    epochs: int  # the new length
+    text: str
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """The run is over; `best` holds the scalars of its best evaluation (empty if there was none)."""
 
@@ -146,7 +183,10 @@ class RunEnded:
     detail: str = ""  # what went wrong, where something did
 
 
-Event = RunStarted | StepDone | EpochDone | EvaluationStarted | Evaluated | Saved | Notice | RunEnded
+Event = (
+    RunStarted | StepDone | EpochDone | EvaluationStarted | Evaluated | Saving | Saved | Notice | Incident | Rewound
+    | Replanned | RunEnded
+)  # fmt: skip
 
 
 class Sink(Protocol):

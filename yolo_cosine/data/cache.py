@@ -17,6 +17,11 @@ from yolo_cosine.data.index import Index
 cv2.setNumThreads(1)  # images are worked on side by side; threads inside one would only contend
 
 
+# What becomes of an image that cannot be decoded, for all who speak of one.
+UNREADABLE_IN_TRAINING = "the next image that can be read takes its place"
+UNREADABLE_IN_EVALUATION = "every object on it counts as not found"
+
+
 def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
     """Width and height after the longer side was brought to `size`, as Ultralytics rounds them (up)."""
     ratio = size / max(width, height)
