@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--to", type=Path, metavar="DIR", help="folder of the data set, instead of the YAML's path:")
     fetch.add_argument("--keep", action="store_true", help="keep the archives after they are unpacked")
     fetch.set_defaults(work=_fetch)
+    _add_convert(commands)
     return p
 
 
@@ -49,6 +50,37 @@ def _fetch(args: argparse.Namespace) -> int:
     print(f"{yaml}: complete in {root}")
     if args.to is not None:
         print(f"To train on it there, let `path:` in {yaml} name that folder.")
+    return 0
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write a data set in another form",
+        description="Write a data set as COCO JSON, YOLO txt or Pascal VOC into a new folder, without loss. The data set "
+        "is only read.",
+        epilog="Example: python -m yolo_cosine.dataset convert my_data.yaml --to yolo --out my_data_yolo",
+    )
+    convert.add_argument("data", metavar="DATA", help="a YAML file, a folder in COCO's layout, or a name")
+    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="the form")
+    convert.add_argument("--out", type=Path, metavar="DIR", required=True, help="a new or empty folder")
+    convert.add_argument(
+        "--images",
+        choices=("link", "copy", "none"),
+        default="link",
+        help="link: hard links, or copies where there are none (default); copy; none: annotations alone",
+    )
+    convert.set_defaults(work=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from yolo_cosine.convert.convert import NOT_CARRIED, convert
+
+    done = convert(args.data, args.to, args.out, args.images)
+    print("\n".join((*done.notes, NOT_CARRIED)))
+    if args.images == "none":
+        print(f"The images are not there: put them where {done.yaml} says.")
+    print(f"{done.yaml}: complete; train on it with data={done.yaml}")
     return 0
 
 

@@ -32,7 +32,7 @@ class Dataset:
         return tuple(category.name for category in self.categories)
 
 
-def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Dataset:
+def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -> Dataset:
     """Read splits of a data set.
 
     The categories are those of `train`, or of the first split where `train` is not asked for; another split may list a
@@ -41,13 +41,14 @@ def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Datas
 
     Args:
         spec: the path of a data set YAML; a folder in COCO's layout; or a name: `shapes`, or that of a YAML in `data/`.
-        splits: of `train`, `val` and `test`.
+        splits: of `train`, `val` and `test`; None for all that the data set has.
 
     Raises:
         UserError: for whatever is wrong, naming file, value, rule and remedy.
     """
     path = _locate(spec)
     readers = _folder_splits(path) if path.is_dir() else yaml_splits(path)
+    splits = tuple(readers) if splits is None else splits
     for split in splits:
         if split not in readers:
             there = f"it has {', '.join(readers)}" if readers else "it has none"
