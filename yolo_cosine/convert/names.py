@@ -45,6 +45,8 @@ def _plain(file: str, labelled: bool) -> tuple[str, str, str]:
     stem, suffix = os.path.splitext(last)
     if labelled and suffix.lower() not in SUFFIXES:
         stem, suffix = last, ".jpg"  # decoders look at what is in the file
+    elif len(suffix) > 20:
+        stem, suffix = last, ""
     return "".join(f"{folder}/" for folder in folders), (stem.strip(" ") or "_") if labelled else stem, suffix
 
 
@@ -89,7 +91,7 @@ def _part(part: str, labelled: bool) -> str:
 def _short(stem: str, ending: str) -> str:
     """The stem, cut where with its ending it were too long for a file system."""
     stem = stem[:_LONGEST]
-    while len((stem + ending).encode("utf-8", "surrogatepass")) > _LONGEST:
+    while stem and len((stem + ending).encode("utf-8", "surrogatepass")) > _LONGEST:
         stem = stem[:-1]
     return stem
 
