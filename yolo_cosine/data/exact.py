@@ -59,7 +59,7 @@ def restore(
     Raises:
         UserError: for whatever is wrong with the JSON.
     """
-    if not json.exists():
+    if not os.path.exists(json):
         return _with_note(labels, f"{json}: is not there: ids, crowds and areas are those that the label files tell")
     exact = read_coco(json, (images,), keep_missing=keep_missing)
     if exact.names != labels.names:
