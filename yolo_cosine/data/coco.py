@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ def read_coco(annotations: Path, folders: Sequence[Path], *, keep_missing: bool)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(
             f"{path}: is a folder; COCO's annotations are one JSON file (for Pascal VOC write `format: voc`)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
         UserError: for whatever is wrong, naming file, value, rule and remedy.
     """
     path = _locate(spec)
-    readers = _folder_splits(path) if path.is_dir() else yaml_splits(path)
+    readers = _folder_splits(path) if os.path.isdir(path) else yaml_splits(path)
     splits = tuple(readers) if splits is None else splits
     for split in splits:
         if split not in readers:
@@ -62,7 +63,7 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
             indexes[split], note = _with_categories(index, split, categories, first)
             notes.append(note)
         notes += index.notes
-    name = path.resolve().name if path.is_dir() else path.stem
+    name = path.resolve().name if os.path.isdir(path) else path.stem
     return Dataset(name, categories, MappingProxyType(indexes), tuple(notes))
 
 
@@ -78,10 +79,10 @@ def _locate(spec: str) -> Path:
         named = named_yaml(spec)
         if named is not None:
             return named
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"data: {spec!r} is no file, no folder and no data set of this name; {suggest_name(spec)}")
-    if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
-        what = "is no YAML file" if path.exists() else "there is no such file or folder"
+    if not os.path.isdir(path) and path.suffix.lower() not in (".yaml", ".yml"):
+        what = "is no YAML file" if os.path.exists(path) else "there is no such file or folder"
         raise UserError(f"{path}: {what}; name a data set YAML or a folder in COCO's layout")
     return path  # a YAML that is not there is read_yaml's to explain
 

@@ -101,7 +101,7 @@ def read_voc(
 
 
 def _xml_paths(source: str, part: VocPart) -> list[Path]:
-    if not part.annotations.is_dir():
+    if not os.path.isdir(part.annotations):
         raise UserError(
             f"{source}: annotations: {part.annotations}: there is no such folder; name that of the XML files"
         )

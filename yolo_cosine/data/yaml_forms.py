@@ -157,7 +157,7 @@ def _read_yolo_split(
     for value in values:
         # exports of Roboflow write ../train/images for what is train/images
         tried = [(root / v).resolve() for v in dict.fromkeys((value, value.removeprefix("../")))]
-        entry = next((path for path in tried if path.exists()), None)
+        entry = next((path for path in tried if os.path.exists(path)), None)
         if entry is None:
             shown = " and ".join(map(str, tried))
             raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}")
@@ -217,7 +217,7 @@ def _root(content: Mapping[str, Any], yaml: Path) -> Path:
     path = Path(expand_variables(text, f"{yaml}: path")).expanduser()
     tried = list(dict.fromkeys((yaml.parent / path, Path.cwd() / path)))
     for root in tried:
-        if root.is_dir():
+        if os.path.isdir(root):
             return root
     remedy = "put the data there or mend the path"
     if content.get("fetch"):
