@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,14 @@ class Report:
 
 def detect(
     model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
-    world: World | None = None,
+    world: World | None = None, between: Callable[[], None] = lambda: None,
 ) -> Detections:  # fmt: skip
     """Run a network over all images of a store.
 
     Args:
         model: the network, in any mode; it is copied, fused and left as it is.
         batch: most images at a time.
+        between: called before each batch; what it raises ends the evaluation.
     """
     world = world or World()
     fused = detector.inference_copy(model, config.max_det, config.nms)
@@ -60,6 +62,7 @@ def detect(
     batches = eval_batches(store, batch=batch, stride=detector.stride(model), workers=workers, images=mine)
     with torch.inference_mode():
         for item in batches:
+            between()
             images = item.images.to(precision.device, non_blocking=True).float().div_(255)
             images = images.contiguous(memory_format=torch.channels_last)
             output = detector.predict(fused, images, precision.autocast())
@@ -210,6 +213,7 @@ class Evaluator:
     ):  # fmt: skip
         self.store, self.config, self.world = store, config, world or World()
         self._run = {"batch": batch, "workers": workers, "precision": precision, "world": self.world}
+        self.between_batches: Callable[[], None] = lambda: None  # what it raises ends an evaluation
         self._truth = ground_truth(store.index)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
@@ -217,7 +221,7 @@ class Evaluator:
     def __call__(self, model: nn.Module) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
         """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
         start = time.perf_counter()
-        found = detect(model, self.store, self.config, **self._run)
+        found = detect(model, self.store, self.config, between=self.between_batches, **self._run)
         report = score(self.store.index, self._truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

@@ -84,6 +84,7 @@ class ImageStore:
             progress: called with (images done, images in all) while they are read.
         """
         self.index, self.size = index, size
+        self.fate = UNREADABLE_IN_TRAINING
         self.unreadable: set[int] = set()
         self._told: set[int] = set()
         self._images: list[np.ndarray | None] = [None] * len(index)

@@ -38,6 +38,25 @@ class TrainBatch:
         move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return TrainBatch(indices=self.indices, **move)
 
+    def parts(self, count: int) -> list[TrainBatch]:
+        """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""
+        if count == 1:
+            return [self]
+        size = -(-len(self.images) // count)
+        return [self._part(start, start + size) for start in range(0, len(self.images), size)]
+
+    def _part(self, start: int, stop: int) -> TrainBatch:
+        box, crowd = ((owner >= start) & (owner < stop) for owner in (self.image_of_box, self.image_of_crowd))
+        return TrainBatch(
+            indices=self.indices[start:stop],
+            images=self.images[start:stop],
+            image_of_box=self.image_of_box[box] - start,
+            classes=self.classes[box],
+            boxes=self.boxes[box],
+            image_of_crowd=self.image_of_crowd[crowd] - start,
+            crowds=self.crowds[crowd],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class EvalBatch:

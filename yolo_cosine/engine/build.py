@@ -19,11 +19,14 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.prints import fingerprint
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
+from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Evaluator
@@ -55,8 +58,12 @@ def build_trainer(
     emit: Callable[[events.Event], None],
     precision: Precision,
     world: World,
+    fresh: bool = True,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
+
+    Args:
+        fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -91,10 +98,11 @@ def build_trainer(
         near = max(round(config.imgsz / stride), 1) * stride
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
-    with world.main_first():  # a named checkpoint is downloaded
-        transfer = load_weights(model, config)
-    if transfer is not None:
-        notify(str(transfer))
+    if fresh:
+        with world.main_first():  # a named checkpoint is downloaded
+            transfer = load_weights(model, config)
+        if transfer is not None:
+            notify(str(transfer))
     frozen = detector.freeze(model, config.freeze)
     if frozen:
         notify(f"freeze: {frozen} parameter tensors are not trained")
@@ -114,8 +122,7 @@ def build_trainer(
     schedule = build_schedule(config, groups, len(loader))
     for note in schedule.notes:
         notify(note)
-    eval_every = parse_duration(config.eval_every).steps(len(loader), schedule.steps)
-    if eval_every < 1:
+    if parse_duration(config.eval_every).steps(len(loader), schedule.steps) < 1:
         raise UserError(f"eval_every: {config.eval_every} is less than a step of this run; write at least 1it")
     save_every = config.checkpoint.every
     if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
@@ -124,7 +131,7 @@ def build_trainer(
     return Trainer(
         config=config,
         run_dir=run_dir,
-        checkpoints=CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep),
+        saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
         wrapped=world.wrap(model, precision.device),
         loss=loss,
@@ -137,8 +144,9 @@ def build_trainer(
         precision=precision,
         world=world,
         emit=emit,
-        eval_every=eval_every,
         facts=_facts(config, data, model, precision, world, loader),
+        environment=describe_environment(precision, world),
+        data_prints={split: fingerprint(index) for split, index in data.splits.items()},
     )
 
 

@@ -43,6 +43,23 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on some rank; the same on every rank."""
+        return flag if self.size == 1 else any(self.gather(flag))
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean over the ranks of a tensor of one shape, on every rank."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
     def share_buffers(self, model: nn.Module) -> None:
         """Give every rank the main process's buffers (the norms' statistics, which each rank takes from its own images)."""
         if self.size > 1:
