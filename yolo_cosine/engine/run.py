@@ -13,14 +13,14 @@ from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.build import build_trainer
-from yolo_cosine.engine.distributed import join_world, leave_world
+from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
 from yolo_cosine.engine.environment import environment_notes
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import TrainingFailed, UserError
 from yolo_cosine.evaluate import write_predictions
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
@@ -86,9 +86,15 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         begun = trainer
         trainer.fit()
         complete = True
+    except RuntimeError as error:
+        if world.watch is None or not ended_elsewhere(error):
+            raise
+        said = world.watch.wait() or "one is gone without a word, as after a kill or out of the host's memory"
+        folder = f"; go on with --resume {begun.run_dir}" if begun is not None else ""
+        raise TrainingFailed(f"another process of the run failed: {said}{folder}") from None
     finally:
         hub.close()
-        leave_world(world)
+        leave_world(world, sys.exc_info()[1])
         # also of a run that was cut short: what was measured can be looked at. But who asks twice, or by SIGTERM, is in
         # a hurry
         if world.is_main and begun is not None and (complete or stops.patient):
