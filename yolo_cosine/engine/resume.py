@@ -16,7 +16,10 @@ from yolo_cosine.errors import UserError
 Extend = Literal["stretch", "continue", "restart"]
 
 # Keys that change nothing in what is computed.
-_HARMLESS = {"workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name"}
+_HARMLESS = {
+    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name",
+    "worker_timeout",
+}  # fmt: skip
 # Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
 _TOLD = {"device", "precision", "deterministic"}
 _WAYS = (
