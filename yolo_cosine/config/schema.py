@@ -69,6 +69,9 @@ class DataConfig(_Group):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Threads that decode and augment; what is trained on does not depend on it."
     )
+    worker_timeout: Positive = Field(
+        300.0, description="Seconds after which a worker that is still busy with one batch is given up and replaced."
+    )
     cache: Literal["auto", "ram", "none"] = Field(
         "auto", description="Keep decoded images in memory: `auto` does where they fit in half of what is free."
     )

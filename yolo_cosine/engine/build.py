@@ -16,6 +16,7 @@ import yolo_cosine
 from yolo_cosine import events
 from yolo_cosine.config.duration import parse_duration, parse_time
 from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION, UNREADABLE_IN_TRAINING
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
@@ -108,14 +109,16 @@ def build_trainer(
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store, val_store = (open_store(index, config, config.imgsz, notify) for index in (train, val))
+    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING)
+    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
     loader = TrainLoader(
-        store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size
-    )
-    if config.imgsz == stride and 1 in (config.batch, len(loader.usable) % config.batch):
+        store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
+        timeout=config.worker_timeout,
+    )  # fmt: skip
+    if config.imgsz == stride and 1 in (config.batch, len(train) % config.batch):
         raise UserError(
             f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
-            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(loader.usable)} images fill"
+            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(train)} images fill"
         )
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
@@ -140,7 +143,15 @@ def build_trainer(
         groups=groups,
         schedule=schedule,
         loader=loader,
-        evaluator=Evaluator(val_store, config, batch=config.batch, workers=workers, precision=precision, world=world),
+        evaluator=Evaluator(
+            val_store,
+            config,
+            batch=config.batch,
+            workers=workers,
+            precision=precision,
+            world=world,
+            timeout=config.worker_timeout,
+        ),
         precision=precision,
         world=world,
         emit=emit,
@@ -161,7 +172,7 @@ def _facts(
         "weights": config.weights,
         "optimizer": config.optimizer,
         "data": data.name,
-        "train_images": len(loader.usable),
+        "train_images": len(loader.store.index),
         "val_images": len(data.splits["val"]),
         "device": str(device),
         "hardware": f"{name}, {os.cpu_count()} cores",

@@ -36,7 +36,7 @@ from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
-from yolo_cosine.errors import Interrupted, TrainingFailed, UserError, some_of
+from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
 from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
@@ -84,6 +84,7 @@ class Trainer:
         self._set_intervals()
         self._saved_at = self._clock = time.monotonic()
         self._evaluation_seconds = 0.0  # of the latest
+        self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
 
@@ -351,6 +352,9 @@ class Trainer:
             f"  python -m yolo_cosine.train --resume {self.run_dir}",
         )
 
+    def _tell_worker(self, text: str) -> None:
+        self.emit(events.Incident("worker", text, self.progress.last_step))
+
     def _abandon_evaluation(self) -> None:
         if self.stops.requested is not None:
             raise EvaluationAbandoned
@@ -358,10 +362,7 @@ class Trainer:
     def _tell_unreadable(self) -> None:
         """Name the images that could not be read when they were asked for, once."""
         for store in (self.loader.store, self.evaluator.store):
-            new = store.untold()
-            if new:
-                files = some_of(new, lambda i, index=store.index: str(index.path(i)))
-                text = f"{store.index.source}: {len(new)} image(s) cannot be read: {files}; {store.fate}"
+            if text := store.news():
                 self.emit(events.Notice(text, warning=True, step=self.progress.last_step))
 
     def _evaluate(self, step: int, epoch: int) -> bool:
