@@ -117,7 +117,9 @@ def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[
         notes.append(Note(text, "unread-format", others))
     if len(unique) < len(images):
         text = f"{source}: {len(images) - len(unique)} image(s) are listed more than once: each is used once"
-        notes.append(Note(text, "repeated-listing", [path for path, n in Counter(images).items() for _ in range(n - 1)]))
+        notes.append(
+            Note(text, "repeated-listing", [path for path, n in Counter(images).items() for _ in range(n - 1)])
+        )
     return unique, notes
 
 
