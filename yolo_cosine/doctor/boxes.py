@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def check_inside(snapshot: Snapshot) -> Iterator[Finding]:
         index = split.index
         noted = {note.kind: note for note in split.labels.notes}
         if note := noted.get("box-without-area"):
-            which = np.array(note.boxes)
+            which = _judged(split, note.boxes)
             usable = np.isfinite(index.boxes[which]).all(1) & (index.boxes[which, 2:] > 0).all(1)
             training = str(note) if split.trains else f"{_AS_IT_IS}: an object that no detection can match"
             for kind, part, what, remedy in (
@@ -35,7 +35,7 @@ def check_inside(snapshot: Snapshot) -> Iterator[Finding]:
                     yield Finding(kind, "warning", split.name, what, _examples(split, part), training, remedy)
         if note := noted.get("box-over-edge"):
             larger = (index.boxes[:, 2:] > index.sizes[index.image_of_box] + 1).any(1)
-            which = np.array(note.boxes)
+            which = _judged(split, note.boxes)
             training = str(note) if split.trains else f"{_AS_IT_IS}, though detections end at the image's edge"
             for kind, part, what, remedy in (
                 (
@@ -116,6 +116,12 @@ def check_box_sizes(snapshot: Snapshot) -> Iterator[Finding]:
             training = "they are used; a pixel more or less on the short side costs much of the overlap"
             remedy = "see whether they are whole objects: slivers at an edge are often left from cropping"
             yield Finding("thin-box", "note", split.name, what, examples, training, remedy)
+
+
+def _judged(split: Split, boxes: Sequence[int]) -> np.ndarray:
+    """(K,) int64, the boxes on images of known size; of the others, which cannot be read, nothing can be said."""
+    which = np.array(boxes, dtype=np.int64)
+    return which[(split.index.sizes[split.index.image_of_box[which]] > 0).all(1)]
 
 
 def _examples(split: Split, which: Iterable[int]) -> tuple[Example, ...]:

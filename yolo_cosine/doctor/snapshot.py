@@ -56,9 +56,13 @@ class Split:
         return self.name == "train"
 
     def box_sizes(self, imgsz: int) -> np.ndarray:
-        """(M, 2) float64, width and height of each box once the longer side of its image is `imgsz`, pixels."""
-        longer = np.maximum(self.index.sizes.max(1), 1)[self.index.image_of_box]
-        return self.index.boxes[:, 2:] * (imgsz / longer)[:, None]
+        """(M, 2) float64, width and height of each box once the longer side of its image is `imgsz`, pixels.
+
+        NaN where the size of the image is not known: it cannot be read, and the annotations do not give it.
+        """
+        longer = self.index.sizes.max(1).astype(np.float64)
+        scale = np.divide(imgsz, longer, out=np.full(len(longer), np.nan), where=longer > 0)
+        return self.index.boxes[:, 2:] * scale[self.index.image_of_box][:, None]
 
 
 @dataclass(frozen=True, eq=False)
