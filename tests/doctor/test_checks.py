@@ -22,6 +22,11 @@ def test_a_clean_set_has_no_findings(small_set):
     assert findings(small_set.write()) == {}
 
 
+def test_the_embedded_set_has_nothing_but_notes(small_shapes):
+    report = examine(take_snapshot(str(small_shapes), None, 320))
+    assert {f.severity for f in report.findings} == {"note"}
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 

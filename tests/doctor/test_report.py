@@ -153,6 +153,16 @@ def test_the_boxes_concerned_are_drawn(small_set, bbox, view, mark):
     assert f'viewBox="{view}"' in text and mark in text and text.count("<rect") + text.count("<circle") == 1
 
 
+def test_boxes_are_drawn_where_training_places_them(small_set):
+    """Half as wide in the annotations as it is: a box at x = 20 lies at 40 of the picture's 128 pixels."""
+    small_set.content["val"]["images"][0]["width"] = 64
+    small_set.remove_boxes("val", image=0)
+    small_set.add_box("val", 0, [20, 50, 10, 20])
+    snapshot = take_snapshot(small_set.write(), None, 128)
+    text = to_html(examine(snapshot), snapshot)
+    assert 'viewBox="0 0 128 96"' in text and '<rect x="40" y="50" width="20" height="20"' in text
+
+
 def test_the_page_stays_small(small_set):
     for k in range(60):
         small_set.add_box("val", k % 4, [20 + k / 2, 50, 0, 10])

@@ -64,8 +64,9 @@ def check_repeated(snapshot: Snapshot) -> Iterator[Finding]:
         for kind, which, what, words, training, remedy in (
             (
                 "duplicate-box", again & same, "box(es) stand on their image twice", "{0} twice",
-                "both are used; of two detections of one object no more than one survives NMS, so evaluation counts "
-                "the other box as not found",
+                "both are used, as two objects at one place"
+                if split.trains
+                else "both are objects to be found, but of two detections at one place NMS keeps one",
                 "remove one of the two",
             ),
             (

@@ -16,7 +16,6 @@ from yolo_cosine.doctor.snapshot import Snapshot, quiet
 from yolo_cosine.doctor.text import example_words, finding_words
 
 _MOST_PICTURES, _MOST_CASES, _MOST_CLASSES = 6, 20, 20
-_LONGEST = 70  # percent of a row that the longest bar takes; the rest is for its number
 
 
 def to_html(report: Report, snapshot: Snapshot) -> str:
@@ -72,7 +71,7 @@ class _Bar:
 def _row(label: str, bars: Sequence[_Bar]) -> str:
     drawn = ""
     for k, bar in enumerate(bars):
-        line = f'<i class="s{k}" style="width:{bar.share * _LONGEST:.2f}%"></i>' if bar.share else ""
+        line = f'<i class="s{k}" style="--share:{bar.share:.4f}"></i>' if bar.share else ""
         drawn += f'<div class="bar">{line}{bar.text}</div>'
     return f'<div class="row"><div>{escape(label)}</div><div>{drawn}</div></div>'
 

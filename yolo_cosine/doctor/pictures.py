@@ -26,7 +26,10 @@ def picture(snapshot: Snapshot, image: Image, boxes: Sequence[tuple[float, float
     if pixels is None:
         return ""
     width, height = (float(v) for v in index.sizes[image.position])
-    known = [box for box in boxes if np.isfinite(box).all()]
+    stretch = pixels.shape[1] / pixels.shape[0] * height / width  # not 1 where the annotations have another shape
+    stretch = 1.0 if abs(stretch - 1) < 0.02 else stretch  # but for the rounding of a small picture
+    width *= stretch
+    known = [(x * stretch, y, w * stretch, h) for x, y, w, h in boxes if np.isfinite((x, y, w, h)).all()]
     left, right = _view([(x, x + w) for x, _, w, _ in known], width)
     top, bottom = _view([(y, y + h) for _, y, _, h in known], height)
     marks = "".join(_mark(box, 0.03 * max(width, height)) for box in known)
