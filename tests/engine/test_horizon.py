@@ -6,7 +6,7 @@ import pytest
 
 from yolo_cosine import train
 from yolo_cosine.config.load import load_config
-from yolo_cosine.engine import trainer as trainer_module
+from yolo_cosine.engine import horizon
 from yolo_cosine.engine.horizon import fitting_epochs
 from yolo_cosine.sinks.jsonl import read_records
 
@@ -27,7 +27,7 @@ def test_how_many_epochs_fit(done, budget, elapsed, epoch, evaluation, every, ex
 
 
 def test_the_schedule_is_completed(write_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "fitting_epochs", lambda done, **about: done + 3)
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 3)
     assert train.main(["--cfg", str(write_run(time="1h", epochs=50, close_mosaic=1))]) == 0
     run = tmp_path / "runs/run"
     records = read_records(run / "metrics.jsonl")
@@ -51,12 +51,12 @@ def test_a_budget_is_measured(write_run, tmp_path):
 
 
 def test_a_resumed_run_keeps_its_horizon(write_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "fitting_epochs", lambda done, **about: done + 3)
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 3)
     assert train.main(["--cfg", str(write_run(time="1h", epochs=50))]) == 0
     for path in (tmp_path / "runs/run/checkpoints").glob("step-*"):
         if int(path.stem.split("-")[1]) > 5:
             path.unlink()
-    monkeypatch.setattr(trainer_module, "fitting_epochs", lambda done, **about: done + 30)
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 30)
     assert train.main(["--resume", str(tmp_path / "runs/run")]) == 0
     records = read_records(tmp_path / "runs/run/metrics.jsonl")
     assert [r["step"] for r in records if r["event"] == "step"] == list(range(12))
@@ -64,7 +64,7 @@ def test_a_resumed_run_keeps_its_horizon(write_run, tmp_path, monkeypatch):
 
 
 def test_a_schedule_that_cannot_be_so_short_keeps_its_length(write_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer_module, "fitting_epochs", lambda done, **about: done + 1)
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 1)
     phases = [{"curve": "constant", "for": "4ep"}, {"curve": "linear", "end": 0, "for": "rest"}]
     assert train.main(["--cfg", str(write_run(time="1h", epochs=5, phases=phases))]) == 0
     (replan,) = [r for r in read_records(tmp_path / "runs/run/metrics.jsonl") if r["event"] == "replan"]

@@ -89,7 +89,7 @@ def test_a_signal_before_the_first_step(write_run, tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(run, "build_trainer", lambda *a, **k: os.kill(os.getpid(), signal.SIGTERM))
     assert train.main(["--cfg", str(write_run())]) == 143
-    assert "before anything was trained" in capsys.readouterr().err
+    assert "before the first step" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

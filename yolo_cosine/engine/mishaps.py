@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.progress import Progress
+from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.errors import TrainingFailed, some_of
+
+if TYPE_CHECKING:
+    from yolo_cosine.engine.trainer import Trainer
 
 
 class NonFinite(TrainingFailed):
@@ -108,3 +115,28 @@ def smaller_parts(text: str, progress: Progress, config: RunConfig, ranks: int) 
         "their means; batch and nominal_batch stay",
         parts=parts,
     )
+
+
+def go_back(trainer: Trainer, mishap: GoBack) -> None:
+    """Go on from the last checkpoint, which is that of the start where there is no later one.
+
+    Raises:
+        TrainingFailed: if none is whole.
+    """
+    last = trainer.progress.last_step
+    gc.collect()
+    if trainer.precision.device.type == "cuda":
+        torch.cuda.empty_cache()
+    trainer.world.barrier()
+    marked, state, _ = trainer.saver.folder.newest()
+    if marked is None:
+        raise TrainingFailed(f"{mishap.text}. There is no whole checkpoint to go back to; begin the run anew")
+    restore(trainer, state)
+    for name, value in {"skipped": 0, **mishap.changes}.items():
+        setattr(trainer.progress, name, value)
+    trainer.set_factor()
+    trainer.best_detections = None
+    text = f"{mishap.text}. The run goes back to where it was after {marked.step} steps"
+    trainer.emit(events.Rewound(last, marked.step, text, mishap.kind))
+    if trainer.progress.evaluation_due:
+        trainer.finish_step(trainer.progress.last_step)

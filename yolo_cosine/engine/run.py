@@ -21,7 +21,7 @@ from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import TrainingFailed, UserError
-from yolo_cosine.evaluate import write_predictions
+from yolo_cosine.evaluate import Detections, write_predictions
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
@@ -154,7 +154,7 @@ def _derive(trainer: Trainer, complete: bool) -> None:
     run_dir, config = trainer.run_dir, trainer.config
 
     def predictions() -> None:
-        found = trainer.detections_of_best() if complete else trainer.best_detections
+        found = _detections_of_best(trainer) if complete else trainer.best_detections
         if found is None:
             return
         if not len(found.score):
@@ -176,6 +176,16 @@ def _derive(trainer: Trainer, complete: bool) -> None:
             write()
         except (OSError, UserError) as error:
             print(f"warning: {run_dir / name} was not written: {error}", file=sys.stderr)
+
+
+def _detections_of_best(trainer: Trainer) -> Detections | None:
+    """What the best weights find on the validation images; they are run again if that was before a resume."""
+    if trainer.best_detections is None and trainer.progress.best_epoch is not None:
+        marked, state = trainer.saver.folder.best()
+        if marked is not None:
+            trainer.ema.model.load_state_dict(state["ema"])
+            return trainer.evaluator(trainer.ema.model)[1]
+    return trainer.best_detections
 
 
 def _check_root(root: Path) -> None:

@@ -21,6 +21,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested: signal.Signals | None = None
         self.orderly = False
+        self.situation = "before the first step"  # where a signal comes while `orderly` is not set
         self._insisted = False
         self._before: dict[signal.Signals, object] = {}
 
@@ -43,6 +44,6 @@ class StopSignals:
         if self.orderly and self.requested is None:
             self.requested = asked
             return
-        again = "a second time; stopped at once" if self.requested else "before anything was trained"
+        again = "a second time; stopped at once" if self.requested else f"{self.situation}; stopped"
         self.requested, self._insisted = self.requested or asked, True
         raise Interrupted(asked, f"{asked.name} came {again}")

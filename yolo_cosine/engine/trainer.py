@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,12 +18,13 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
 from yolo_cosine.engine.apply import AppliedSchedule, applied
 from yolo_cosine.engine.distributed import World
-from yolo_cosine.engine.horizon import fitting_epochs
+from yolo_cosine.engine.horizon import replan
 from yolo_cosine.engine.mishaps import (
     EvaluationAbandoned,
     GoBack,
     NonFinite,
     describe_nonfinite,
+    go_back,
     is_out_of_memory,
     leave_out,
     smaller_parts,
@@ -34,14 +34,12 @@ from yolo_cosine.engine.patience import end_early, out_of_patience
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
-from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
-from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
+from yolo_cosine.errors import Interrupted
 from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
 from yolo_cosine.model.loss import DetectionLoss
-from yolo_cosine.schedules.build import build_schedule
 from yolo_cosine.schedules.plateau import PlateauState
 from yolo_cosine.schedules.run import Group, RunSchedule
 
@@ -81,14 +79,15 @@ class Trainer:
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
         self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
-        self._set_intervals()
+        self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
-        self._evaluation_seconds = 0.0  # of the latest
+        self.evaluation_seconds = 0.0  # of the latest
         self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
 
-    def _set_intervals(self) -> None:
+    def set_intervals(self) -> None:
+        """Turn the durations of the configuration into steps of a run of this length."""
         spe, steps, every = self.steps_per_epoch, self.schedule.steps, self.config.checkpoint.every
         self.eval_every = max(parse_duration(self.config.eval_every).steps(spe, steps), 1)
         self._save_seconds = parse_time(every)
@@ -118,7 +117,7 @@ class Trainer:
                 self.saver.begin(self)
             self.stops.orderly = True
             if progress.evaluation_due:
-                self._finish_step(progress.last_step)
+                self.finish_step(progress.last_step)
             while progress.step < self.schedule.steps and not progress.stopped:
                 mishap = None
                 try:
@@ -126,8 +125,8 @@ class Trainer:
                 except GoBack as found:
                     mishap = found.with_traceback(None)  # whose frames hold tensors
                 if mishap is not None:
-                    self._go_back(mishap)
-            self.stops.orderly = False
+                    go_back(self, mishap)
+            self.stops.orderly, self.stops.situation = False, "after the last step, and all of it is saved"
             self.saver.finish()
             reason = "stopped early" if progress.stopped or progress.ending else "finished"
         except BaseException as error:
@@ -166,7 +165,7 @@ class Trainer:
             if (step + 1) % self.steps_per_epoch == 0:
                 self._end_epoch(step, epoch)
             progress.evaluation_due = (step + 1) % self.eval_every == 0 or step + 1 == self.schedule.steps
-            self._finish_step(step)
+            self.finish_step(step)
             since = time.perf_counter()
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
@@ -244,26 +243,6 @@ class Trainer:
         self.emit(events.Incident("nonfinite", leave_out(text, self.progress, self.config), step))
         return False
 
-    def _go_back(self, mishap: GoBack) -> None:
-        """Go on from the last checkpoint, which is that of the start where there is no later one."""
-        last = self.progress.last_step
-        gc.collect()
-        if self.precision.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.world.barrier()
-        marked, state, _ = self.saver.folder.newest()
-        if marked is None:
-            raise TrainingFailed(f"{mishap.text}. There is no whole checkpoint to go back to; begin the run anew")
-        restore(self, state)
-        for name, value in {"skipped": 0, **mishap.changes}.items():
-            setattr(self.progress, name, value)
-        self.set_factor()
-        self.best_detections = None
-        text = f"{mishap.text}. The run goes back to where it was after {marked.step} steps"
-        self.emit(events.Rewound(last, marked.step, text, mishap.kind))
-        if self.progress.evaluation_due:
-            self._finish_step(self.progress.last_step)
-
     def set_factor(self) -> None:
         """Let every learning rate be multiplied with what plateaus and mishaps have come to."""
         plateau = self.progress.plateau["factor"] if self.progress.plateau else 1.0
@@ -283,9 +262,9 @@ class Trainer:
         means = self._mean_losses(1, events.EPOCH_LOSS)
         speed = progress.epoch_images / progress.epoch_seconds
         scalars = {**means, events.IMAGES_PER_SECOND: speed}
-        self.emit(events.EpochDone(step, epoch, scalars, progress.epoch_seconds, self._tick()))
+        self.emit(events.EpochDone(step, epoch, scalars, progress.epoch_seconds, self.tick()))
 
-    def _tick(self) -> float:
+    def tick(self) -> float:
         """Seconds of the run so far, by a clock that cannot be set."""
         now = time.monotonic()
         self.progress.elapsed += now - self._clock
@@ -294,10 +273,10 @@ class Trainer:
 
     # --- between two steps --------------------------------------------------------------------------------------------
 
-    def _finish_step(self, step: int) -> None:
+    def finish_step(self, step: int) -> None:
         """What follows a step: an evaluation, the end of patience, a checkpoint, a stop that was asked for."""
         progress, epoch = self.progress, step // self.steps_per_epoch
-        run_over, best = step + 1 == self.schedule.steps, False
+        run_over, best, planned = step + 1 == self.schedule.steps, False, False
         if progress.evaluation_due:
             self._stop_if_asked()
             try:
@@ -310,9 +289,11 @@ class Trainer:
             if self._out_of_patience(epoch):
                 self._end_early(epoch)
             if self.config.time is not None and epoch + 1 >= self.config.warmup_epochs and not run_over:
-                self._replan(step, epoch)
+                replan(self, step, epoch)
+                planned = True  # and saved, for it would be measured otherwise another time
         # in a row of updates that are left out there is nothing new to save, and a way back should lead before it
-        if best or run_over or progress.stopped or (self._save_is_due(step) and not progress.skipped):
+        due = self._save_is_due(step) and not progress.skipped
+        if due or best or planned or run_over or progress.stopped:
             self._save(best)
         if not run_over and not progress.stopped:
             self._stop_if_asked()
@@ -328,7 +309,7 @@ class Trainer:
         self.world.share_buffers(self.model)
         self.sums.copy_(self.world.mean(self.sums))
         self._saved_at = time.monotonic()
-        self._tick()
+        self.tick()
         if self.world.is_main:
             self.saver.save(self, best)
 
@@ -370,8 +351,8 @@ class Trainer:
         progress = self.progress
         self.emit(events.EvaluationStarted(step, epoch, len(self.evaluator.store.index)))
         self.world.share_buffers(self.ema.model)  # each rank's norms have seen its own images; one network is evaluated
-        report, found, shown, self._evaluation_seconds = self.evaluator(self.ema.model)
-        scalars = {**report.scalars, events.EVAL_SECONDS: self._evaluation_seconds}
+        report, found, shown, self.evaluation_seconds = self.evaluator(self.ema.model)
+        scalars = {**report.scalars, events.EVAL_SECONDS: self.evaluation_seconds}
         progress.last_evaluated = epoch
         # NaN (no boxes at all) never counts as better; the first evaluation always does
         best = progress.best_epoch is None or scalars[events.MAP] > progress.best
@@ -386,15 +367,6 @@ class Trainer:
         if best:
             self.best_detections = found
         return best
-
-    def detections_of_best(self) -> Detections | None:
-        """What the best weights find on the validation images; they are run again if that was before a resume."""
-        if self.best_detections is None and self.progress.best_epoch is not None:
-            marked, state = self.saver.folder.best()
-            if marked is not None:
-                self.ema.model.load_state_dict(state["ema"])
-                self.best_detections = self.evaluator(self.ema.model)[1]
-        return self.best_detections
 
     def _observe_plateau(self, metric: float, step: int) -> None:
         """Let a plateau schedule see an evaluation; its factor holds from the next step on."""
@@ -416,42 +388,6 @@ class Trainer:
 
     def _out_of_patience(self, epoch: int) -> bool:
         return out_of_patience(self.progress, self.config, epoch)
-
-    def _replan(self, step: int, epoch: int) -> None:
-        """Give a run with a time budget the length that fits, by the speed so far; and save it, for it cannot be measured
-        twice alike."""
-        progress, budget = self.progress, self.config.time
-        train, evaluation = progress.epoch_seconds, self._evaluation_seconds
-        fitting = fitting_epochs(
-            epoch + 1, budget=parse_time(budget) or 0.0, elapsed=self._tick(), epoch=train, evaluation=evaluation,
-            per_evaluation=self.eval_every / self.steps_per_epoch,
-        )  # fmt: skip
-        epochs = self.world.from_main(fitting)  # one clock decides for all ranks
-        planned, before = self.config.epochs, applied(self.optimizer)["lr/" + self.groups[0].name]
-        try:
-            self._set_epochs(epochs)
-        except UserError as error:
-            epochs, why = planned, f"a schedule of {epochs} epochs cannot be: {error}; the run keeps its length"
-            self._set_epochs(epochs)
-        else:
-            why = f"the schedule ends with epoch {epochs} (planned: {planned})"
-        text = f"time: {budget}: an epoch takes {train:.1f} s and an evaluation {evaluation:.1f} s: {why}"
-        after = self.schedule.lr[self.groups[0].name](step + 1) * self.groups[0].lr0 * self.apply_schedule.factor
-        if abs(after - before) > 0.1 * before:
-            text += f"; the learning rate goes from {before:.3g} to {after:.3g} at once"
-        self.emit(events.Replanned(step, epoch, epochs, text))
-        self._save(False)
-
-    def _set_epochs(self, epochs: int) -> None:
-        """Let the run be `epochs` long, and its configuration say so, so that it repeats the run."""
-        config = self.config.model_copy(update={"epochs": epochs, "time": None})
-        schedule = build_schedule(config, self.groups, self.steps_per_epoch)
-        self.config, self.schedule = config, schedule
-        self.apply_schedule.follow(schedule)
-        self.loss.plan(epochs)
-        self._set_intervals()
-        if self.world.is_main:
-            self.saver.write_config(config)
 
     def _end_early(self, epoch: int) -> None:
         """Stop, or skip to the mosaic-free end where there is one to come."""
