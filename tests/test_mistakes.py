@@ -128,10 +128,12 @@ def test_all_images_missing(config, capsys):
     assert "instances_train.json" in fails(config, capsys)
 
 
-def test_all_images_unreadable(config, capsys):
-    for path in (config.parent / "data/images/train").iterdir():
+@pytest.mark.parametrize("cache", ["ram", "none"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_all_images_unreadable(config, capsys, split, cache):
+    for path in (config.parent / f"data/images/{split}").iterdir():
         path.write_bytes(b"")
-    assert "can be read" in fails(config, capsys)
+    assert "can be read" in fails(config, capsys, f"cache={cache}")
 
 
 def test_classes_of_train_and_val_differ(config, capsys):
@@ -173,10 +175,16 @@ def test_unreadable_images_are_named_without_a_cache_too(config, capsys):
     overrides = [*BASE, "cache=none", "plots=false", "tensorboard=false"]
     assert train.main(["--cfg", str(config), *overrides]) == 0
     flat = " ".join(capsys.readouterr().out.split())
-    assert flat.count("1 image(s) cannot be read") == 2 and "grey without boxes in their place" in flat
+    assert flat.count("1 image(s) cannot be read") == 2 and "the next image that can be read takes its place" in flat
     weights = config.parent / "runs/run/weights/best.pt"
-    assert val.main(["--weights", str(weights), "--data", str(config.parent / "data/shapes.yaml")]) == 0
-    assert "warning" in (error := capsys.readouterr().err) and "1 image(s) cannot be read" in error
+    for cache in ("ram", "none"):
+        assert (
+            val.main(["--weights", str(weights), "--data", str(config.parent / "data/shapes.yaml"), f"cache={cache}"])
+            == 0
+        )
+        error = capsys.readouterr().err
+        assert error.count("warning") == 1 and "1 image(s) cannot be read" in error
+        assert "every object on it counts as not found" in error
 
 
 def test_val_finds_that_it_cannot_write_before_it_evaluates(small_shapes, tmp_path, capsys):

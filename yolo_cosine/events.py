@@ -50,7 +50,8 @@ class RunStarted:
     batch: int
     facts: Mapping[str, Any]  # device, precision, versions, sizes of the splits and the model
     start_step: int = 0  # what an earlier process logged from this step on is taken again, and to be forgotten
-    evaluation_due: bool = False  # the evaluation after the step before is taken (again), too
+    last_step: int = -1  # the last one taken before; early stopping may have jumped from there to `start_step`
+    evaluation_due: bool = False  # the evaluation after `last_step` is taken (again), too
 
     @property
     def total_steps(self) -> int:
@@ -157,6 +158,7 @@ class Rewound:
     step: int  # the last one taken before
     to_step: int
     text: str
+    kind: str = "nonfinite"  # or "memory": why
 
 
 @dataclass(frozen=True)

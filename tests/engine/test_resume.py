@@ -50,7 +50,7 @@ def same(a, b):
         return torch.equal(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(
-            same(a[k], b[k]) for k in a if k not in {"config", "epoch_seconds"} | VOLATILE
+            same(a[k], b[k]) for k in a if k not in {"config", "epoch_seconds", "elapsed"} | VOLATILE
         )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))

@@ -16,6 +16,7 @@ import numpy as np
 
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Index
+from yolo_cosine.data.notes import Note
 
 # Of an index with M boxes: (M,) bool, which of them label files hold; (M, 4) float64, x, y, width, height there, pixels.
 Held = Callable[[Index], tuple[np.ndarray, np.ndarray]]
@@ -60,10 +61,12 @@ def restore(
         UserError: for whatever is wrong with the JSON.
     """
     if not os.path.exists(json):
-        return _with_note(labels, f"{json}: is not there: ids, crowds and areas are those that the label files tell")
+        text = f"{json}: is not there: ids, crowds and areas are those that the label files tell"
+        return _with_note(labels, Note(text, "exact-unused", [str(json)]))
     exact = read_coco(json, (images,), keep_missing=keep_missing)
     if exact.names != labels.names:
-        return _with_note(labels, f"{json}: its classes are not the names in the YAML: it is not used")
+        text = f"{json}: its classes are not the names in the YAML: it is not used"
+        return _with_note(labels, Note(text, "exact-unused", [str(json)]))
     position = {_stem(labels.path(i)): i for i in range(len(labels))}
     partner = np.array([position.get(_stem(exact.path(j)), -1) for j in range(len(exact))])
     used = np.array([partner[j] >= 0 or stays(exact.path(j)) for j in range(len(exact))])
@@ -75,17 +78,19 @@ def restore(
     exact = replace(exact, source=labels.source)
     if not len(changed) and not len(new):
         return exact if used.all() else exact.subset(np.flatnonzero(used))
-    note = (
+    text = (
         f"{labels.source}: the labels of {len(changed)} image(s) are not those that {json} has, and it has not the "
         f"{len(new)} new image(s): read from the label files"
     )
+    mended = np.concatenate((partner[changed], new))
+    note = Note(text, "labels-changed", [labels.files[i] for i in mended])
     free = np.setdiff1d(np.arange(1, len(exact) + len(new) + 1), exact.image_ids)[: len(new)]
     ids = np.concatenate((exact.image_ids[changed], free))
-    other = replace(labels.subset(np.concatenate((partner[changed], new))), image_ids=ids)
+    other = replace(labels.subset(mended), image_ids=ids)
     return _with_note(_joined(exact.subset(np.flatnonzero(used & same)), other), note)
 
 
-def _with_note(index: Index, note: str) -> Index:
+def _with_note(index: Index, note: Note) -> Index:
     return replace(index, notes=(*index.notes, note))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from yolo_cosine.data.image_files import SUFFIXES, check_images, in_threads
 from yolo_cosine.data.index import Category, Index, build_index
+from yolo_cosine.data.notes import IGNORED, Note
 from yolo_cosine.errors import UserError
 
 
@@ -92,9 +93,11 @@ def read_voc(
         for thing in xmls[i].objects:
             area = thing.xywh[2] * thing.xywh[3]
             annotations.append((image_id, position[thing.name], thing.xywh, area, thing.difficult))
-    difficult = sum(crowd for *_, crowd in annotations)
-    notes = (f"{source}: {difficult} object(s) are marked difficult: taken as regions to ignore",) if difficult else ()
-    return build_index(source, root, rows, annotations, categories, images.notes + notes)
+    notes = images.notes
+    if difficult := [files[images.used[image_id - 1]] for image_id, *_, crowd in annotations if crowd]:
+        text = f"{source}: {len(difficult)} object(s) are marked difficult: {IGNORED}"
+        notes += (Note(text, "difficult", difficult),)
+    return build_index(source, root, rows, annotations, categories, notes)
 
 
 # --- which files ------------------------------------------------------------------------------------------------------

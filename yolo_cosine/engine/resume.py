@@ -16,7 +16,11 @@ from yolo_cosine.errors import UserError
 Extend = Literal["stretch", "continue", "restart"]
 
 # Keys that change nothing in what is computed.
-_HARMLESS = {"workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name"}
+_HARMLESS = {
+    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
+    "nonfinite", "worker_timeout",
+    "data",  # the content is compared, wherever it lies
+}  # fmt: skip
 # Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
 _TOLD = {"device", "precision", "deterministic"}
 _WAYS = (
@@ -160,8 +164,17 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
     return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
 
 
-def copy_record(source: Path, run_dir: Path) -> None:
-    """Give a branch the record of the run that it comes from; what came after the branching is dropped when it starts."""
-    record = source / "metrics.jsonl"
+def copy_past(source: Path, run_dir: Path, step: int) -> None:
+    """Give a branch the records and the best checkpoint of the run that it comes from.
+
+    Args:
+        step: steps done at the branching; the sinks drop what the records say of later ones.
+    """
+    record, logs = source / "metrics.jsonl", source / "tensorboard"
     if record.is_file():
         shutil.copyfile(record, run_dir / "metrics.jsonl")
+    if logs.is_dir():
+        shutil.copytree(logs, run_dir / "tensorboard")
+    best = next((m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step <= step), None)
+    for file in (best.path, best.path.with_suffix(".json")) if best else ():
+        shutil.copyfile(file, run_dir / "checkpoints" / file.name)
