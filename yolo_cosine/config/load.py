@@ -93,7 +93,7 @@ def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -
     config = validate(_merge(content, _with_absolute_paths(changes, Path.cwd())), source)
     if config.name is None:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("._-") if path is not None else ""
-        config = config.model_copy(update={"name": stem or "run"})
+        config = config.model_copy(update={"name": stem[:200] or "run"})
     check_together(config, source)
     return config
 
