@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,14 +76,14 @@ def read_coco(annotations: Path, folders: Sequence[Path], *, keep_missing: bool)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(
             f"{path}: is a folder; COCO's annotations are one JSON file (for Pascal VOC write `format: voc`)"
         )
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if path.parent.is_dir() else ""
+        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if os.path.isdir(path.parent) else ""
         hint = f"; its folder has {others}" if others else ""
         raise UserError(f"{path}: there is no such annotation file{hint}") from None
     except OSError as error:

@@ -8,6 +8,7 @@ labels, as in Ultralytics' YAMLs. `path` is where the data is; all other paths a
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from yolo_cosine.config.load import read_yaml, validate
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
-from yolo_cosine.data.places import expand_variables
+from yolo_cosine.data.places import expand_home, expand_variables
 from yolo_cosine.data.voc import VocPart, read_voc
 from yolo_cosine.data.yolo import read_yolo
 from yolo_cosine.errors import UserError
@@ -86,6 +87,10 @@ def yaml_splits(path: Path) -> dict[str, Reader]:
             f"{path}: is no data set YAML: it has none of the keys train, val and test; write at least train"
         )
     if "format" in content:
+        if content["format"] != "voc":
+            raise UserError(
+                f"{path}: format: {content['format']!r} should be 'voc'; for COCO and YOLO leave the key out"
+            )
         return _voc_splits(content, path)
     if any(isinstance(content.get(split), dict) for split in SPLITS):
         return _coco_splits(content, path)
@@ -148,10 +153,10 @@ def _read_yolo_split(
     for value in values:
         # exports of Roboflow write ../train/images for what is train/images
         tried = [(root / v).resolve() for v in dict.fromkeys((value, value.removeprefix("../")))]
-        entry = next((path for path in tried if path.exists()), None)
+        entry = next((path for path in tried if os.path.exists(path)), None)
         if entry is None:
             shown = " and ".join(map(str, tried))
-            raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}")
+            raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}; mend the path")
         entries.append(entry)
     return read_yolo(source, root, entries, categories, keypoint_columns=keypoints)
 
@@ -180,10 +185,10 @@ def _root(content: Mapping[str, Any], yaml: Path) -> Path:
     text = content.get("path")
     if text is None:
         return yaml.parent
-    path = Path(expand_variables(text, f"{yaml}: path")).expanduser()
+    path = expand_home(expand_variables(text, f"{yaml}: path"), f"{yaml}: path")
     tried = list(dict.fromkeys((yaml.parent / path, Path.cwd() / path)))
     for root in tried:
-        if root.is_dir():
+        if os.path.isdir(root):  # also where the path is too long to be one
             return root
     remedy = "put the data there or mend the path"
     if content.get("fetch"):
