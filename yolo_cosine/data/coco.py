@@ -84,7 +84,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if path.parent.is_dir() else ""
+        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if os.path.isdir(path.parent) else ""
         hint = f"; its folder has {others}" if others else ""
         raise UserError(f"{path}: there is no such annotation file{hint}") from None
     except OSError as error:

@@ -15,7 +15,7 @@ import numpy as np
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
 from yolo_cosine.data.notes import Note
-from yolo_cosine.data.places import named_yaml, suggest_name
+from yolo_cosine.data.places import expand_home, named_yaml, suggest_name
 from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
 from yolo_cosine.errors import UserError, some_of
 
@@ -73,7 +73,7 @@ def _locate(spec: str) -> Path:
         return ensure_shapes()
     if len(spec) > 4000 or "\0" in spec:
         raise UserError(f"data: {spec[:40]!r}... is no file name; name a data set YAML or a folder in COCO's layout")
-    path = Path(spec).expanduser()
+    path = expand_home(spec, "data")
     if re.fullmatch(r"[\w-][\w.-]*", spec) and path.suffix.lower() not in (".yaml", ".yml"):
         named = named_yaml(spec)
         if named is not None:

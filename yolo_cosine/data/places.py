@@ -47,3 +47,15 @@ def expand_variables(text: str, place: str) -> str:
         return default
 
     return _VARIABLE.sub(value, text)
+
+
+def expand_home(text: str, place: str) -> Path:
+    """A path with its leading `~` or `~name` filled in.
+
+    Raises:
+        UserError: naming `place`, if there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{place}: {text!r}: there is no user of this name here; write the whole path") from None

@@ -117,7 +117,7 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
     try:
         lines = [line.strip() for line in part.list.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: list: {part.list}: cannot be read: {error}") from None
+        raise UserError(f"{source}: list: {part.list}: cannot be read: {error}; name a text file of names") from None
     # the lists of one class have a second column, 1, 0 or -1
     stems = dict.fromkeys(line if line in there else line.split()[0] for line in lines if line)
     missing = [stem for stem in stems if stem not in there]
@@ -174,7 +174,11 @@ def read_xml(path: Path, names: Sequence[str], one_based: bool = True) -> VocFil
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: encodings
         raise UserError(f"{path}: is no XML: {error}; write or download it again") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}; mend or remove it") from None
+    if document.tag != "annotation":
+        raise UserError(
+            f"{path}: is no annotation of VOC: its root is <{document.tag}>, not <annotation>; get the right file"
+        )
     size = tuple(_pixels(document.findtext(f"size/{side}")) for side in ("width", "height"))
     objects = tuple(
         _object(element, f"{path}: object {k}", names, one_based)
@@ -208,7 +212,9 @@ def _object(element: ElementTree.Element, place: str, names: Sequence[str], one_
                 raise ValueError
         except ValueError:
             found = "missing" if text is None else repr(text)
-            raise UserError(f"{place}: bndbox.{key}: {found}; must be a finite number of pixels") from None
+            raise UserError(
+                f"{place}: bndbox.{key}: {found}; must be a finite number of pixels; mend or remove it"
+            ) from None
     xmin, ymin, xmax, ymax = corners
     if one_based:
         xmin, ymin = xmin - 1, ymin - 1

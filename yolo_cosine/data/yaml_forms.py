@@ -22,7 +22,7 @@ from yolo_cosine.config.load import read_yaml, validate
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.exact import Held, held_by_voc, held_by_yolo, restore
 from yolo_cosine.data.index import Category, Index
-from yolo_cosine.data.places import expand_variables
+from yolo_cosine.data.places import expand_home, expand_variables
 from yolo_cosine.data.voc import VocPart, read_voc
 from yolo_cosine.data.yolo import label_path, read_yolo
 from yolo_cosine.errors import UserError
@@ -92,6 +92,10 @@ def yaml_splits(path: Path) -> dict[str, Reader]:
             f"{path}: is no data set YAML: it has none of the keys train, val and test; write at least train"
         )
     if "format" in content:
+        if content["format"] != "voc":
+            raise UserError(
+                f"{path}: format: {content['format']!r} should be 'voc'; for COCO and YOLO leave the key out"
+            )
         return _voc_splits(content, path)
     if any(isinstance(content.get(split), dict) for split in SPLITS):
         return _coco_splits(content, path)
@@ -160,7 +164,7 @@ def _read_yolo_split(
         entry = next((path for path in tried if os.path.exists(path)), None)
         if entry is None:
             shown = " and ".join(map(str, tried))
-            raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}")
+            raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}; mend the path")
         entries.append(entry)
     return read_yolo(source, root, entries, categories, keypoint_columns=keypoints)
 
@@ -214,10 +218,10 @@ def _root(content: Mapping[str, Any], yaml: Path) -> Path:
     text = content.get("path")
     if text is None:
         return yaml.parent
-    path = Path(expand_variables(text, f"{yaml}: path")).expanduser()
+    path = expand_home(expand_variables(text, f"{yaml}: path"), f"{yaml}: path")
     tried = list(dict.fromkeys((yaml.parent / path, Path.cwd() / path)))
     for root in tried:
-        if os.path.isdir(root):
+        if os.path.isdir(root):  # also where the path is too long to be one
             return root
     remedy = "put the data there or mend the path"
     if content.get("fetch"):

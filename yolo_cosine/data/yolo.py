@@ -128,7 +128,7 @@ def _read_list(path: Path, root: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of images: {error}") from None
+        raise UserError(f"{path}: cannot be read as a list of images: {error}; write a path in each line") from None
     lines = [line for line in lines if line]
     bases = (path.parent, root, Path.cwd())
     base = next((base for base in bases if any(os.path.exists(base / line) for line in lines[:100])), bases[0])
@@ -154,7 +154,7 @@ def read_labels(path: str, names: Sequence[str], keypoint_columns: int = 0) -> l
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a label file: {error}") from None
+        raise UserError(f"{path}: cannot be read as a label file: {error}; write it again, as text") from None
     boxes = []
     for number, line in enumerate(lines, start=1):
         if columns := line.split():
