@@ -166,6 +166,9 @@ def data_yaml(root) -> Path:
 
 @settings(FUZZ, max_examples=400)
 @given(content=yamls)
+@example(b'train: images\nnames: ["\\U80000000"]\n')
+@example(b'train: images\nnames: ["\\U00110000"]\n')
+@example(b"train: images\nnames: [!!bool dog]\n")
 @example(b"train: coco.json\nnames: [dog, cat]\n")  # a list whose line is too long for a file name
 @example(b"train: images\nnames: [dog, cat]\nval: " + b"x" * 300)
 @example(b"path: " + b"x" * 300 + b"\ntrain: images\nnames: [dog, cat]\n")

@@ -136,6 +136,9 @@ def parse_yaml(text: str, source: str) -> Any:
         raise UserError(f"{place}: cannot read the YAML: {problem}") from None
     except RecursionError:
         raise UserError(f"{source}: cannot read the YAML: it is nested too deeply; write it flatter") from None
+    except (ArithmeticError, LookupError, ValueError):  # \U80000000 in quotes; !!bool in front of a word
+        problem = "an escape (\\U...) is no character, or a value is not what its tag (!!...) says; take it out"
+        raise UserError(f"{source}: cannot read the YAML: {problem}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
