@@ -306,7 +306,7 @@ def test_names_that_lead_elsewhere_stay_inside(tmp_path):
         assert {name: file for name, file in tree(tmp_path).items() if not name.startswith(f"deep/{to}/")} == before
 
 
-@pytest.mark.parametrize("name", [" blank", "blank ", "a\x01b", "a\rb", "\ud800"])
+@pytest.mark.parametrize("name", [" blank", "blank ", "a\x01b", "a\rb"])
 def test_a_class_name_that_xml_cannot_hold(tmp_path, name):
     (tmp_path / "s").mkdir()
     data = write_coco(tmp_path / "s", {"train": ([image(1, "a.png")], [])}, [{"id": 1, "name": name}])

@@ -74,6 +74,8 @@ coco_files = spoiled_tree(COCO).map(json.dumps).flatmap(spoiled_bytes) | spoiled
 
 @settings(FUZZ, max_examples=400)
 @given(content=coco_files, keep_missing=st.booleans())
+@example(json.dumps(COCO).replace("a.jpg", "\\ud800/a.jpg").encode(), True)  # JSON can say it, a file system cannot
+@example(json.dumps(COCO).replace("cat", "\\ud800").encode(), True)
 def test_coco(root, content, keep_missing):
     path = root / "fuzz.json"
     path.write_bytes(content)
@@ -166,6 +168,7 @@ def data_yaml(root) -> Path:
 
 @settings(FUZZ, max_examples=400)
 @given(content=yamls)
+@example(b'train: {images: "\\uD800", annotations: "\\uD800"}\n')
 @example(b'train: images\nnames: ["\\U80000000"]\n')
 @example(b'train: images\nnames: ["\\U00110000"]\n')
 @example(b"train: images\nnames: [!!bool dog]\n")

@@ -83,6 +83,9 @@ def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     if "\0" in text:
         problem = "a text holds the null character, which no name may; take the \\0 out"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    if re.search("[\ud800-\udfff]", text):
+        problem = "a text holds half a character (\\ud800 to \\udfff), which no file can; write it whole"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return text
 
 
