@@ -114,6 +114,8 @@ def presets(draw):
 
 @settings(FUZZ, max_examples=300)
 @given(content=presets(), steps=st.integers(1, 9))
+@example({"preset": "schedulefree.RAdamScheduleFree", "preset_args": {"betas": {}}}, 3)
+@example({"preset": "schedulefree.AdamWScheduleFreePaper", "preset_args": {"betas": []}}, 3)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:
