@@ -116,6 +116,7 @@ def presets(draw):
 @given(content=presets(), steps=st.integers(1, 9))
 @example({"preset": "schedulefree.RAdamScheduleFree", "preset_args": {"betas": {}}}, 3)
 @example({"preset": "schedulefree.AdamWScheduleFreePaper", "preset_args": {"betas": []}}, 3)
+@example({"preset": "mmengine.schedule_1x", "preset_args": {"lr": 0, "gamma": None}}, 3)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:
