@@ -117,6 +117,7 @@ def presets(draw):
 @example({"preset": "schedulefree.RAdamScheduleFree", "preset_args": {"betas": {}}}, 3)
 @example({"preset": "schedulefree.AdamWScheduleFreePaper", "preset_args": {"betas": []}}, 3)
 @example({"preset": "mmengine.schedule_1x", "preset_args": {"lr": 0, "gamma": None}}, 3)
+@example({"preset": "transformers.constant_with_warmup", "preset_args": {"num_warmup_steps": 1e308}}, 3)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:
