@@ -118,6 +118,10 @@ def presets(draw):
 @example({"preset": "schedulefree.AdamWScheduleFreePaper", "preset_args": {"betas": []}}, 3)
 @example({"preset": "mmengine.schedule_1x", "preset_args": {"lr": 0, "gamma": None}}, 3)
 @example({"preset": "transformers.constant_with_warmup", "preset_args": {"num_warmup_steps": 1e308}}, 3)
+@example(
+    {"preset": "pytorch_optimizer.CosineAnnealingWarmRestarts", "preset_args": {"T_0": 1, "T_mult": 2147483648}}, 3
+)
+@example({"preset": "timm.CosineLRScheduler", "preset_args": {"cycle_limit": 2147483648, "cycle_mul": 2}}, 3)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:
