@@ -122,6 +122,16 @@ def presets(draw):
     {"preset": "pytorch_optimizer.CosineAnnealingWarmRestarts", "preset_args": {"T_0": 1, "T_mult": 2147483648}}, 3
 )
 @example({"preset": "timm.CosineLRScheduler", "preset_args": {"cycle_limit": 2147483648, "cycle_mul": 2}}, 3)
+@example(
+    {"preset": "transformers.cosine_with_restarts", "preset_args": {"num_cycles": 2147483648, "num_warmup_steps": 0}}, 3
+)
+@example(
+    {
+        "preset": "fvcore.StepWithFixedGammaParamScheduler",
+        "preset_args": {"base_value": 1, "num_decays": 2147483648, "gamma": 0.5, "num_updates": 9},
+    },
+    3,
+)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:
