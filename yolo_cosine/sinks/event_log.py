@@ -58,6 +58,7 @@ class EventLog:
         head = [_record(event) for event in (_version(), _start(0))]
         about = [_record(_summary(summary, at)) for summary in first]
         waiting = b"".join(record for _, record in self._file.waiting) if self._file else b""
+        self._written = time.monotonic()
         parts = chain(head, about, self._kept(old, waiting, keep))
         try:
             if self._file is None:
