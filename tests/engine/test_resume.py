@@ -17,7 +17,7 @@ KEYS = {
     "close_mosaic": 1, "plots": False, "tensorboard": False, "predictions": False, "workers": 1,
     "checkpoint": {"every": "1it", "keep": 99},
 }  # fmt: skip
-VOLATILE = {"time", "seconds", "eval/seconds", "epoch/images_per_second"}
+VOLATILE = {"time", "seconds", "elapsed", "eval/seconds", "epoch/images_per_second"}
 
 
 @pytest.fixture(scope="module")
