@@ -63,7 +63,7 @@ class JsonlSink:
                 self._file.sync()  # a run goes on from the checkpoint that follows, and the record must lead up to it
             case events.Rewound():
                 self._back_at = event.to_step
-                about = {"from_step": event.step, "to_step": event.to_step, "text": event.text}
+                about = {"from_step": event.step, "to_step": event.to_step, "kind": event.kind, "text": event.text}
                 self._revise(_behind_a_rewind(event), [self._line("rewind", event.to_step, None, about)])
             case _:
                 self._write(event)
@@ -146,7 +146,7 @@ class JsonlSink:
 
 def _before_a_start(event: events.RunStarted) -> Keep:
     """What stays when a process begins with `event`: all before its first step that it does not tell again."""
-    last, taken = event.start_step - 1, False
+    last, taken = event.start_step - 1 if event.last_step is None else event.last_step, False
 
     def keep(record: Record) -> Record | None:
         nonlocal taken
