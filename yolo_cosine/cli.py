@@ -31,7 +31,8 @@ def run_command(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):  # one of several processes speaks for all
+            print(stop, file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
