@@ -7,11 +7,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """Small runs, forked; the quiet one is made when a test asks for it. A narrow network saves most of the time."""
+    """Small runs, forked; the quiet one is made when a test asks for it. A tiny network saves most of the time."""
     if sys.platform != "linux":
         pytest.skip("needs /proc")
     from tests.faults.forks import ForkServer
     from tests.faults.lab import Lab
 
     with ForkServer() as server:
-        yield Lab(server, tmp_path_factory.mktemp("faults"), width=0.0625, plots=False)
+        yield Lab(server, tmp_path_factory.mktemp("faults"), tiny=True, plots=False)

@@ -33,13 +33,13 @@ class Lab:
 
     Args:
         folder: for all that is written; a failed case keeps its folder, and others are deleted.
-        width: of the network, for one that is smaller than yolo11n.
+        tiny: whether the network is a very small one, in place of yolo11n.
         keys: of the configuration of all runs.
     """
 
-    def __init__(self, server: ForkServer, folder: Path, width: float | None = None, **keys: Any) -> None:
+    def __init__(self, server: ForkServer, folder: Path, tiny: bool = False, **keys: Any) -> None:
         self.server, self.folder, self._keys = server, folder, keys
-        self.inputs = Inputs.make(folder / "inputs", width)
+        self.inputs = Inputs.make(folder / "inputs", tiny)
         self._quiet: dict[str, tuple[Case, Ending]] = {}
         self._cases = 0
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import ultralytics
-import yaml
 
 from tests.faults.forks import ForkServer, Outcome, Process, Trap
 from yolo_cosine.data.shapes import generate
@@ -40,14 +38,17 @@ class Inputs:
     weights: Path
 
     @staticmethod
-    def make(folder: Path, width: float | None = None) -> Inputs:
+    def make(folder: Path, tiny: bool = False) -> Inputs:
         """Generate the data set, 24 and 10 images, and weights whose boxes are small, as the objects are.
 
         Args:
-            width: multiple of the channels of YOLO11; by default the network is yolo11n, whose width is 0.25.
+            tiny: a network of five convolutions and a head, in place of yolo11n.
         """
         data = generate(folder / "shapes", train=24, val=10)
-        name = "yolo11n.yaml" if width is None else str(_narrow(folder / "narrow11n.yaml", width))
+        name = "yolo11n.yaml"
+        if tiny:
+            name = str(folder / "tiny.yaml")
+            Path(name).write_text(json.dumps(_TINY))
         torch.manual_seed(0)
         model = build_detector(name, ("circle", "square", "triangle", "star", "ring"))
         with torch.no_grad():
@@ -58,10 +59,11 @@ class Inputs:
         return Inputs(data, name, folder / "start.pt")
 
 
-def _narrow(path: Path, width: float) -> Path:
-    architecture = yaml.safe_load((Path(ultralytics.__file__).parent / "cfg/models/11/yolo11.yaml").read_text())
-    path.write_text(yaml.safe_dump({**architecture, "scales": {"n": [0.5, width, 1024]}}))
-    return path
+_TINY = {
+    "nc": 5,
+    "backbone": [[-1, 1, "Conv", [channels, 3, 2]] for channels in (16, 32, 32, 64, 64)],
+    "head": [[[2, 3, 4], 1, "Detect", ["nc"]]],
+}
 
 
 @dataclass
