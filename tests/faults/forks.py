@@ -126,6 +126,8 @@ class ForkServer:
             limit: seconds after which the command is killed, and its exit code is `HANGS`.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
+        for path in (log, log.with_suffix(".calls")):  # a kill may come before the command opens them
+            path.write_bytes(b"")
         self._connection.send((arguments, folder, log, trap))
         process = Process(self._connection.recv(), self._connection)
         hangs = False
