@@ -38,6 +38,7 @@ class Resumed:
     config: RunConfig
     state: dict[str, Any]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]  # of what is not as it was, or not as it should be
 
 
 def find_run(given: str, root: Path) -> Path:
@@ -69,8 +70,9 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
     if marked is None:
         what = f"; {'; '.join(problems)}" if problems else ""
         raise UserError(f"{run_dir}: has no whole checkpoint to go on from{what}; begin the run anew")
-    notes = [f"passed over: {problem}" for problem in problems]
-    notes += _check_changes(begun, wanted, run_dir)
+    warnings = [f"passed over: {problem}" for problem in problems]
+    warnings += _check_changes(begun, wanted, run_dir)
+    notes = []
     if wanted.epochs != begun.epochs:
         wanted, note = _longer(begun, wanted, extend, marked.step, state)
         notes.append(note)
@@ -79,7 +81,7 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
             f"--extend: the run has epochs={begun.epochs} already; say how long it shall be, as in epochs=200"
         )
     notes.append(f"going on after {marked.step} steps, from {marked.path.name}")
-    return Resumed(run_dir, wanted, state, tuple(notes))
+    return Resumed(run_dir, wanted, state, tuple(notes), tuple(warnings))
 
 
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:

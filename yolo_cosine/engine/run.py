@@ -35,6 +35,7 @@ class Start:
     state: dict[str, Any] | None = None
     record_of: Path | None = None  # the folder of the run whose record comes before its own
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def goes_on(self) -> bool:
@@ -72,6 +73,8 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
                 return start.run_dir
             return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
 
+        for note in start.warnings:
+            hub.emit(events.Notice(note, warning=True))
         for note in start.notes:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)

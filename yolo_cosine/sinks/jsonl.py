@@ -156,7 +156,8 @@ def _before_a_start(event: events.RunStarted) -> Keep:
         if step > last:
             return None
         taken = taken or kind == "step"
-        again = kind == "saved" or (event.evaluation_due and taken and kind in _EVALUATED)
+        ended = kind == "end" and record["reason"] in {"finished", "stopped early"}  # it ends anew, or is made longer
+        again = kind == "saved" or ended or (event.evaluation_due and taken and kind in _EVALUATED)
         return None if again else record
 
     return keep
