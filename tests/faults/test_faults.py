@@ -30,7 +30,7 @@ def test_a_damaged_run_goes_on_from_the_checkpoint_before(lab):
 def test_a_full_disk_gets_room_again(lab):
     tally = campaigns.full_disks(lab, Random(0), 1)
     assert not tally.failures, str(tally)
-    assert tally.counts["could not save all"] == 1
+    assert tally.counts["told that the disk is full"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
