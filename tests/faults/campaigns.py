@@ -169,8 +169,8 @@ def _draw_filling(rng: Random, disk: Disk, size: int, case: Case, k: int) -> Fil
         size: of a checkpoint, bytes.
     """
     leave = (0, MB // 16, size // 2, 3 * size // 2)[(k + k // 4) % 4]
-    moment = None if k % 4 == 3 else Moment(case, rng.randrange(STEPS - 4), rng.random())
-    steps = None if k % 2 else rng.uniform(1.0, 3.0)
+    moment = None if k % 4 == 3 else Moment(case, rng.randrange(STEPS - 5), rng.random())
+    steps = None if k % 2 else rng.uniform(2.0, 4.0)
     return Filling(disk, leave, moment, steps, greedy=k % 3 != 2)
 
 
@@ -186,10 +186,10 @@ def _fill_and_go_on(case: Case, filling: Filling, ending: Ending, tally: Tally) 
     complaints = [] if "Traceback" not in outcome.output else ["a traceback"]
     if case.step < saved:
         complaints.append(f"the checkpoint after {saved} steps is gone; the newest is that after {case.step}")
-    if filling.happened and len(case.records("saved")) < len([r for r in ending.record if r["event"] == "saved"]):
-        tally.counts["could not save all"] += 1
-        if not re.search(r"^(warning|error): .*(No space|[Ff]ull|room|large)", outcome.output, re.M):
-            complaints.append(f"no warning that the disk is full: {last_line(outcome)}")
+    told = re.search(r"^(warning|error): .*(No space|[Ff]ull|room|large)", outcome.output, re.M)
+    tally.counts["told that the disk is full"] += bool(told)
+    if not told and len(case.records("saved")) < sum(r["event"] == "saved" for r in ending.record):
+        complaints.append(f"no warning that the disk is full: {last_line(outcome)}")
     if outcome.code == 0:
         tally.counts["went on to the end"] += 1
         if case.step < STEPS:

@@ -15,7 +15,7 @@ from random import Random
 
 from tests.faults import campaigns
 from tests.faults.forks import ForkServer
-from tests.faults.lab import Lab, Tally
+from tests.faults.lab import Lab
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,16 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             began = time.monotonic()
             tally = campaign(lab, Random(f"{args.seed} {name}"))
-            print(f"{table(tally)}\n  in {time.monotonic() - began:.0f} s\n", flush=True)
+            print(f"{tally}\n  in {time.monotonic() - began:.0f} s\n", flush=True)
             good &= not tally.failures
     return 0 if good else 1
-
-
-def table(tally: Tally) -> str:
-    """The counts of a campaign, one a line, and below them what fell short."""
-    width = max(map(len, tally.counts))
-    lines = [tally.title, *(f"  {name:{width}}  {count:>5}" for name, count in tally.counts.items() if count)]
-    return "\n".join([*lines, *(f"  - {failure}" for failure in tally.failures)])
 
 
 if __name__ == "__main__":

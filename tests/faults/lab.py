@@ -20,12 +20,21 @@ class Tally:
 
     title: str
     counts: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
+    failures: dict[str, list[str]] = field(default_factory=dict)  # complaints of the trials that have some
 
     def judge(self, what: str, complaints: list[str]) -> None:
         """Count a trial as good, or write down what is wrong with it."""
         self.counts["as it should be" if not complaints else "NOT as it should be"] += 1
-        self.failures += [f"{what}: {complaint}" for complaint in complaints]
+        if complaints:
+            self.failures[what] = complaints
+
+    def __str__(self) -> str:
+        """The counts, one a line, and below them what fell short."""
+        width = max(map(len, self.counts))
+        lines = [self.title, *(f"  {name:{width}}  {count:>5}" for name, count in self.counts.items() if count)]
+        for what, complaints in self.failures.items():
+            lines += [f"  - {what}", *(f"      {complaint}" for complaint in complaints)]
+        return "\n".join(lines)
 
 
 class Lab:
