@@ -14,7 +14,7 @@ COMMANDS = {
     "val": "evaluate a checkpoint by the COCO metrics",
     "preview": "look at a schedule before training",
     "find_lr": "the learning-rate range test",
-    "dataset": "fetch public data sets, check your own",
+    "dataset": "fetch public data sets, check and convert your own",
 }
 
 

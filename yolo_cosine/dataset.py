@@ -1,4 +1,4 @@
-"""Work on data sets: `python -m yolo_cosine.dataset fetch NAME_OR_YAML`, and `... check DATA`."""
+"""Work on data sets: `python -m yolo_cosine.dataset fetch`, `check` or `convert`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report with all cases as JSON")
     check.add_argument("--html", type=Path, metavar="FILE", help="write the report with pictures as one HTML file")
     check.set_defaults(work=_check)
+    _add_convert(commands)
     return p
 
 
@@ -72,6 +73,37 @@ def _fetch(args: argparse.Namespace) -> int:
     print(f"{yaml}: complete in {root}")
     if args.to is not None:
         print(f"To train on it there, let `path:` in {yaml} name that folder.")
+    return 0
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write a data set in another form",
+        description="Write a data set as COCO JSON, YOLO txt or Pascal VOC into a new folder, without loss. The data set "
+        "is only read.",
+        epilog="Example: python -m yolo_cosine.dataset convert my_data.yaml --to yolo --out my_data_yolo",
+    )
+    convert.add_argument("data", metavar="DATA", help="a YAML file, a folder in COCO's layout, or a name")
+    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="the form")
+    convert.add_argument("--out", type=Path, metavar="DIR", required=True, help="a new or empty folder")
+    convert.add_argument(
+        "--images",
+        choices=("link", "copy", "none"),
+        default="link",
+        help="link: hard links, or copies where there are none (default); copy; none: annotations alone",
+    )
+    convert.set_defaults(work=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from yolo_cosine.convert.convert import NOT_CARRIED, convert
+
+    done = convert(args.data, args.to, args.out, args.images)
+    print("\n".join((*done.notes, NOT_CARRIED)))
+    if args.images == "none":
+        print(f"The images are not there: put them where {done.yaml} says.")
+    print(f"{done.yaml}: complete; train on it with data={done.yaml}")
     return 0
 
 

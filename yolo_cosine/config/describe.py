@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import get_args
 
 from pydantic import BaseModel
 
+from yolo_cosine.config.explain import group_of
 from yolo_cosine.config.load import json_schema
 from yolo_cosine.config.schema import RunConfig
 
@@ -20,18 +20,13 @@ def describe_keys() -> str:
 
 def _describe(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in schema.model_fields.items():
-        inner = [
-            t
-            for t in (field.annotation, *get_args(field.annotation))
-            if isinstance(t, type) and issubclass(t, BaseModel)
-        ]
         if isinstance(field.default, BaseModel):
             yield from _describe(type(field.default), f"{prefix}{name}.")
             continue
         yield f"{prefix}{name} = {'null' if field.default is None else json.dumps(field.default)}"
         yield from textwrap.wrap(field.description or "", 96, initial_indent="    ", subsequent_indent="    ")
-        if inner and field.default is None:
-            yield from _describe(inner[0], f"{prefix}{name}.")
+        if field.default is None and (group := group_of(field)) is not None:
+            yield from _describe(group, f"{prefix}{name}.")
 
 
 def schema_text() -> str:

@@ -6,6 +6,7 @@ that a function asks for the group it needs (`AugmentConfig`) and not for everyt
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -30,6 +31,19 @@ def _refuse_bare_number(value: Any) -> Any:
 
 
 DurationText = Annotated[str, BeforeValidator(_refuse_bare_number), AfterValidator(_check_duration)]
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_NAME_LENGTH = 240  # file systems have room for 255, and a taken name gets a number
+
+
+def _check_name(value: Any) -> Any:
+    if isinstance(value, str) and not (re.fullmatch(_NAME, value) and len(value) <= _NAME_LENGTH):
+        raise ValueError(
+            f"is no name of a folder (the pattern is {_NAME}, of at most {_NAME_LENGTH} letters); write letters, digits, dots, dashes "
+            "and underscores, and where the folder is in runs"
+        )
+    return value
 
 
 class _Group(BaseModel):
@@ -59,12 +73,12 @@ class ModelConfig(_Group):
 
 
 class DataConfig(_Group):
-    data: str = Field(
+    data: Annotated[str, Field(min_length=1)] = Field(
         "shapes",
         description="The data set: a YAML file (COCO JSON, YOLO txt or Pascal VOC), a folder in COCO's layout, or "
         "`shapes`, the embedded one.",
     )
-    imgsz: Annotated[int, Field(ge=32)] = Field(640, description="Side of the square training image, pixels.")
+    imgsz: Annotated[int, Field(ge=32, le=16384)] = Field(640, description="Side of the square training image, pixels.")
     batch: Annotated[int, Field(ge=1)] = Field(16, description="Images in a step, over all devices.")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Threads that decode and augment; what is trained on does not depend on it."
@@ -252,11 +266,11 @@ def _check_time(text: str) -> str:
 class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, OptimizerConfig, EvalConfig, DeviceConfig):
     """All keys of a training run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = Field(
+    name: Annotated[str, Field(pattern=_NAME, max_length=_NAME_LENGTH), BeforeValidator(_check_name)] | None = Field(
         None, description="Folder of the run below `runs`; by default the config's name. A taken name gets a number."
     )
-    runs: str = Field("runs", description="Folder that holds the runs.")
-    epochs: Annotated[int, Field(ge=1)] = Field(100, description="Epochs to train.")
+    runs: Annotated[str, Field(min_length=1)] = Field("runs", description="Folder that holds the runs.")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(100, description="Epochs to train.")
     time: Annotated[str, BeforeValidator(_refuse_unitless_time), AfterValidator(_check_time)] | None = Field(
         None,
         description="Time budget: 90min, 2h. Once the warmup is over, `epochs` is set to what fits by the measured speed, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,14 +77,14 @@ def read_coco(annotations: Path, folders: Sequence[Path], *, keep_missing: bool)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(
             f"{path}: is a folder; COCO's annotations are one JSON file (for Pascal VOC write `format: voc`)"
         )
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if path.parent.is_dir() else ""
+        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if os.path.isdir(path.parent) else ""
         hint = f"; its folder has {others}" if others else ""
         raise UserError(f"{path}: there is no such annotation file{hint}") from None
     except OSError as error:
@@ -163,6 +164,11 @@ def _is_whole(value: Any) -> bool:
     return type(value) is float and value.is_integer() and abs(value) < 2**53
 
 
+def _is_name(value: Any) -> bool:
+    # half a character (\ud800), which JSON can say, would end every file that the name is written to
+    return isinstance(value, str) and value.strip() != "" and not re.search("[\ud800-\udfff]", value)
+
+
 def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
@@ -191,8 +197,8 @@ def _whole(rows: list[dict[str, Any]], kind: str, key: str, source: str) -> np.n
 def _categories(content: dict[str, Any], source: str) -> tuple[Category, ...]:
     rows = _rows(content, "categories", source)
     ids = _whole(rows, "categories", "id", source)
-    rule = "must be a name, of at least one letter"
-    names = _column(rows, "categories", "name", lambda v: isinstance(v, str) and v.strip() != "", rule, source)
+    rule = "must be a name, of at least one letter and of whole characters"
+    names = _column(rows, "categories", "name", _is_name, rule, source)
     for values, what in ((ids.tolist(), "id"), (names, "name")):
         if (pair := _first_repeated(values)) is not None:
             one, two = (_place("categories", k, rows[k]) for k in pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
 from yolo_cosine.data.notes import Note
-from yolo_cosine.data.places import named_yaml, suggest_name
+from yolo_cosine.data.places import expand_home, named_yaml, suggest_name
 from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
 from yolo_cosine.errors import UserError, some_of
 
@@ -48,7 +49,7 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
         UserError: for whatever is wrong, naming file, value, rule and remedy.
     """
     path = _locate(spec)
-    readers = _folder_splits(path) if path.is_dir() else yaml_splits(path)
+    readers = _folder_splits(path) if os.path.isdir(path) else yaml_splits(path)
     splits = tuple(readers) if splits is None else splits
     for split in splits:
         if split not in readers:
@@ -61,7 +62,7 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
         if index.categories != categories:
             indexes[split] = _with_categories(index, split, categories, first)
     notes = [note for index in indexes.values() for note in index.notes]
-    name = path.resolve().name if path.is_dir() else path.stem
+    name = path.resolve().name if os.path.isdir(path) else path.stem
     return Dataset(name, categories, MappingProxyType(indexes), tuple(notes))
 
 
@@ -72,15 +73,15 @@ def _locate(spec: str) -> Path:
         return ensure_shapes()
     if len(spec) > 4000 or "\0" in spec:
         raise UserError(f"data: {spec[:40]!r}... is no file name; name a data set YAML or a folder in COCO's layout")
-    path = Path(spec).expanduser()
+    path = expand_home(spec, "data")
     if re.fullmatch(r"[\w-][\w.-]*", spec) and path.suffix.lower() not in (".yaml", ".yml"):
         named = named_yaml(spec)
         if named is not None:
             return named
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"data: {spec!r} is no file, no folder and no data set of this name; {suggest_name(spec)}")
-    if not path.is_dir() and path.suffix.lower() not in (".yaml", ".yml"):
-        what = "is no YAML file" if path.exists() else "there is no such file or folder"
+    if not os.path.isdir(path) and path.suffix.lower() not in (".yaml", ".yml"):
+        what = "is no YAML file" if os.path.exists(path) else "there is no such file or folder"
         raise UserError(f"{path}: {what}; name a data set YAML or a folder in COCO's layout")
     return path  # a YAML that is not there is read_yaml's to explain
 

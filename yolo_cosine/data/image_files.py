@@ -65,7 +65,7 @@ def _listing(folder: Path) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name that no file system encodes
         return frozenset()
 
 

@@ -19,7 +19,7 @@ def _shelves() -> tuple[Path, Path]:
 
 def named_yaml(name: str) -> Path | None:
     """`data/NAME.yaml`, or None where there is no such file."""
-    return next((shelf / f"{name}.yaml" for shelf in _shelves() if (shelf / f"{name}.yaml").is_file()), None)
+    return next((shelf / f"{name}.yaml" for shelf in _shelves() if os.path.isfile(shelf / f"{name}.yaml")), None)
 
 
 def suggest_name(name: str) -> str:
@@ -47,3 +47,15 @@ def expand_variables(text: str, place: str) -> str:
         return default
 
     return _VARIABLE.sub(value, text)
+
+
+def expand_home(text: str, place: str) -> Path:
+    """A path with its leading `~` or `~name` filled in.
+
+    Raises:
+        UserError: naming `place`, if there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{place}: {text!r}: there is no user of this name here; write the whole path") from None

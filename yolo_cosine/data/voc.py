@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,10 @@ from yolo_cosine.errors import UserError
 
 @dataclass(frozen=True)
 class VocPart:
-    """One year or set of VOC: its folders, and the list of its images (None: all that have an XML file)."""
+    """One year or set of VOC: its folders, and the list of its images (None: all that have an XML file).
+
+    A list may name images in sub-folders, as `sub/name`, which both folders then have.
+    """
 
     images: Path
     annotations: Path
@@ -76,11 +79,11 @@ def read_voc(
     xmls: list[VocFile] = []
     files: list[str] = []
     for part in parts:
-        pictures = _pictures(part.images)
+        find = _picture_finder(part)
         of_part = in_threads(read, _xml_paths(source, part))
         folder = Path(os.path.relpath(part.images, root)).as_posix()
         xmls += of_part
-        files += [f"{folder}/{_picture_of(xml, pictures)}" for xml in of_part]
+        files += [f"{folder}/{find(xml)}" for xml in of_part]
     sizes = np.array([xml.size for xml in xmls], dtype=np.int64)
     images = check_images(source, root, files, sizes, keep_missing=keep_missing)
     position = {category.name: k for k, category in enumerate(categories)}
@@ -101,11 +104,12 @@ def read_voc(
 
 
 def _xml_paths(source: str, part: VocPart) -> list[Path]:
-    if not part.annotations.is_dir():
+    if not os.path.isdir(part.annotations):
         raise UserError(
             f"{source}: annotations: {part.annotations}: there is no such folder; name that of the XML files"
         )
-    there = {path.stem: path for path in sorted(part.annotations.glob("*.xml"))}
+    found = sorted(part.annotations.glob("*.xml") if part.list is None else part.annotations.rglob("*.xml"))
+    there = {path.relative_to(part.annotations).as_posix().removesuffix(".xml"): path for path in found}
     if not there:
         raise UserError(f"{source}: annotations: {part.annotations}: holds no XML file; name the folder that does")
     if part.list is None:
@@ -113,7 +117,7 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
     try:
         lines = [line.strip() for line in part.list.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: list: {part.list}: cannot be read: {error}") from None
+        raise UserError(f"{source}: list: {part.list}: cannot be read: {error}; name a text file of names") from None
     # the lists of one class have a second column, 1, 0 or -1
     stems = dict.fromkeys(line if line in there else line.split()[0] for line in lines if line)
     missing = [stem for stem in stems if stem not in there]
@@ -127,16 +131,23 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
     return [there[stem] for stem in stems]
 
 
-def _pictures(folder: Path) -> dict[str, str]:
-    """File names of the images of a folder, by their name with and without suffix."""
-    names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
-    names = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-    return {os.path.splitext(name)[0]: name for name in names} | {name: name for name in names}
+def _picture_finder(part: VocPart) -> Callable[[VocFile], str]:
+    """What finds the image of an XML file, below the part's images: the one that has its name, in the same sub-folder;
+    failing that the one that the XML names, which is often out of date."""
+    found = sorted(
+        os.path.relpath(os.path.join(folder, name), part.images).replace(os.sep, "/")
+        for folder, _, names in os.walk(part.images)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES
+    )
+    by_stem, by_name = {os.path.splitext(file)[0]: file for file in found}, {file: file for file in found}
 
+    def find(xml: VocFile) -> str:
+        own = xml.path.relative_to(part.annotations).as_posix().removesuffix(".xml")
+        said = f"{own.rpartition('/')[0]}/{xml.filename}".lstrip("/")
+        return by_stem.get(own) or by_name.get(said) or by_stem.get(said) or f"{own}.jpg"
 
-def _picture_of(xml: VocFile, pictures: dict[str, str]) -> str:
-    """The image that has the name of its XML file; failing that the one that the XML names, which is often out of date."""
-    return pictures.get(xml.path.stem) or pictures.get(xml.filename) or f"{xml.path.stem}.jpg"
+    return find
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------
@@ -163,7 +174,11 @@ def read_xml(path: Path, names: Sequence[str], one_based: bool = True) -> VocFil
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two: encodings
         raise UserError(f"{path}: is no XML: {error}; write or download it again") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"{path}: cannot be read: {error}; mend or remove it") from None
+    if document.tag != "annotation":
+        raise UserError(
+            f"{path}: is no annotation of VOC: its root is <{document.tag}>, not <annotation>; get the right file"
+        )
     size = tuple(_pixels(document.findtext(f"size/{side}")) for side in ("width", "height"))
     objects = tuple(
         _object(element, f"{path}: object {k}", names, one_based)
@@ -197,7 +212,9 @@ def _object(element: ElementTree.Element, place: str, names: Sequence[str], one_
                 raise ValueError
         except ValueError:
             found = "missing" if text is None else repr(text)
-            raise UserError(f"{place}: bndbox.{key}: {found}; must be a finite number of pixels") from None
+            raise UserError(
+                f"{place}: bndbox.{key}: {found}; must be a finite number of pixels; mend or remove it"
+            ) from None
     xmin, ymin, xmax, ymax = corners
     if one_based:
         xmin, ymin = xmin - 1, ymin - 1

@@ -93,14 +93,14 @@ def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[
     """
     listed: list[str] = []
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry):
             listed += [
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(entry, followlinks=True)
                 for name in names
                 if not name.startswith(".")  # such as macOS' ._photo.jpg, which is no picture
             ]
-        elif entry.is_file():
+        elif os.path.isfile(entry):
             listed += _read_list(entry, root)
         else:
             raise UserError(f"{source}: {entry}: there is no such folder or list of images; mend the data set's YAML")
@@ -128,10 +128,10 @@ def _read_list(path: Path, root: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of images: {error}") from None
+        raise UserError(f"{path}: cannot be read as a list of images: {error}; write a path in each line") from None
     lines = [line for line in lines if line]
     bases = (path.parent, root, Path.cwd())
-    base = next((base for base in bases if any((base / line).exists() for line in lines[:100])), bases[0])
+    base = next((base for base in bases if any(os.path.exists(base / line) for line in lines[:100])), bases[0])
     return [os.path.abspath(base / line) for line in lines]
 
 
@@ -154,7 +154,7 @@ def read_labels(path: str, names: Sequence[str], keypoint_columns: int = 0) -> l
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a label file: {error}") from None
+        raise UserError(f"{path}: cannot be read as a label file: {error}; write it again, as text") from None
     boxes = []
     for number, line in enumerate(lines, start=1):
         if columns := line.split():

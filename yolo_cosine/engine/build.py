@@ -82,7 +82,7 @@ def build_trainer(
         notify(note, True)
     if not len(labels.classes) or labels.crowd.all():
         raise UserError(f"{train.source}: has no box to train on; annotate some images, or name another split")
-    if val.crowd.all():
+    if trainable_boxes(val).crowd.all():  # also where there is none
         raise UserError(f"{val.source}: has no box to evaluate by, so no mAP; name a split with objects as val")
     if config.batch > len(train):
         raise UserError(

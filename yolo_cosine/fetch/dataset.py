@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 
 from yolo_cosine.config.load import read_yaml, validate
-from yolo_cosine.data.places import expand_variables, named_yaml, suggest_name
+from yolo_cosine.data.places import expand_home, expand_variables, named_yaml, suggest_name
 from yolo_cosine.errors import UserError
 from yolo_cosine.fetch.download import Remote, download
 from yolo_cosine.fetch.progress import Reporter
@@ -115,7 +115,7 @@ def data_root(yaml: Path, content: Mapping[str, Any]) -> Path:
     if not isinstance(text, str):
         raise UserError(f"{yaml}: path: {text!r} is no folder; write a path")
 
-    return (yaml.absolute().parent / Path(expand_variables(text, f"{yaml}: path")).expanduser()).resolve()
+    return (yaml.absolute().parent / expand_home(expand_variables(text, f"{yaml}: path"), f"{yaml}: path")).resolve()
 
 
 def fetch(yaml: Path, report: Reporter, root: Path | None = None, keep: bool = False) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 
 from yolo_cosine.config.duration import parse_duration
 from yolo_cosine.config.schema import RunConfig
@@ -45,7 +46,24 @@ def build_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch
         changes["weight_decay"] = read_phases(config.weight_decay_phases, clock, "weight_decay_phases")
     if config.plateau is not None:
         changes["plateau"] = Plateau(mode="max", **config.plateau.model_dump())
-    return dataclasses.replace(schedule, **changes)
+    schedule = dataclasses.replace(schedule, **changes)
+    _check_last_step(schedule)
+    return schedule
+
+
+def _check_last_step(schedule: RunSchedule) -> None:
+    """A schedule that has no value so far out, as some peers' have none, is told before the run and not in it."""
+    series = {f"learning rate of {name}": lr for name, lr in schedule.lr.items()}
+    series |= {
+        "momentum": schedule.momentum,
+        "weight decay": schedule.weight_decay,
+        "accumulation": schedule.accumulate,
+    }
+    for name, values in series.items():
+        if not math.isfinite(value := values(schedule.steps - 1)):
+            raise InvalidSchedule(
+                f"the {name} is {value} at the run's last step, {schedule.steps - 1}; let it grow less, or train shorter"
+            )
 
 
 def _base(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch: int) -> RunSchedule:
@@ -113,7 +131,9 @@ def _short_form(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch: i
 
 
 def _warmup(config: RunConfig, start: float, steps: int) -> Schedule:
-    if config.warmup_curve == "exponential" and start == 0 and steps:
+    if not steps:
+        return Constant(1.0, 0)
+    if config.warmup_curve == "exponential" and start == 0:
         raise InvalidSchedule(
             "warmup_start: 0 is where an exponential warmup never leaves; write a small share of lr0, as in "
             "warmup_start: 0.001, and warmup_bias_lr above 0"

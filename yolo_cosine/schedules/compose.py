@@ -213,8 +213,9 @@ class Rounded:
     def steps(self) -> Steps:
         return self.schedule.steps
 
-    def __call__(self, step: float) -> int:
-        return max(1, round(self.schedule(step)))
+    def __call__(self, step: float) -> float:
+        value = self.schedule(step)
+        return max(1, round(value)) if math.isfinite(value) else max(1, value)  # growth without end stays that
 
 
 @kind("noise")

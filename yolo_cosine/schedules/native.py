@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,9 +124,17 @@ class Run:
         return value
 
     def lr0s(self) -> tuple[float, ...]:
-        """The groups' base rates, in order; (1.0,) where the run names none."""
+        """The groups' base rates, in order; (1.0,) where the run names none.
+
+        Raises:
+            InvalidSchedule: if one is no rate.
+        """
         lr0 = self.get("lr0", 1.0)
-        return tuple(map(float, lr0)) if isinstance(lr0, list | tuple) else (float(lr0),)
+        rates = tuple(lr0) if isinstance(lr0, list | tuple) and lr0 else (lr0,)
+        for rate in rates:
+            if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < math.inf:
+                raise self.error(f"lr0: {rate!r} is no finite number from 0 on; write one")
+        return tuple(map(float, rates))
 
     def groups(self, *names: str) -> tuple[NativeGroup, ...]:
         """Groups with the run's base rates: these names with one rate for all, or `g0`, `g1`, ... as many as rates."""
@@ -196,5 +205,6 @@ def call(build: Builder, schedule: str, arguments: Mapping[str, Any], run: Run) 
         return build(run, **given)
     except InvalidSchedule as error:
         raise error if str(error).startswith(run.where) else run.error(str(error)) from None
-    except TypeError as error:  # a list where a number belongs, a word where a list does
-        raise run.error(f"an argument has the wrong type: {error}") from None
+    except (TypeError, ValueError, ArithmeticError) as error:  # a list where a number belongs, one that is too large
+        shown = ", ".join(f"{name}={value!r}"[:80] for name, value in arguments.items())
+        raise run.error(f"an argument has the wrong type or size, of {shown} ({error}); mend it") from None

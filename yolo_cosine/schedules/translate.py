@@ -39,7 +39,10 @@ def translate(name: str, arguments: Mapping[str, Any]) -> str:
     native = {k: v for k, v in arguments.items() if k in own or k not in _COMMON}
     common = {k: v for k, v in arguments.items() if k in _COMMON}
     found = from_native(peer, schedule, native, common)
-    return _header(name, native, found) + _body(found, common)
+    try:
+        return _header(name, native, found) + _body(found, common)
+    except ArithmeticError as error:
+        raise InvalidSchedule(f"{name}: a number is too large to count with ({error}); write a smaller one") from None
 
 
 def _header(name: str, native: Mapping[str, Any], found: NativeSchedule) -> str:
@@ -55,6 +58,8 @@ def _body(found: NativeSchedule, common: Mapping[str, Any]) -> str:
     named = {_OURS[g.name]: k for k, g in enumerate(found.groups) if g.name in _OURS}
     main = named.get("weight", 0)
     lr0 = found.groups[main].lr0
+    if lr0 == 0:
+        raise InvalidSchedule("--from: the base rate is 0, and the phases are multiples of it; write lr0=... above 0")
     body: dict[str, Any] = {"lr0": lr0}
     comments = []
     if found.clock == "epoch" and not per_epoch:
