@@ -86,7 +86,7 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> list[str]:
 
 def _is_key(part: int | str) -> bool:
     """Whether it is a part of what the user wrote, and no member of a union that was tried on it."""
-    return isinstance(part, int) or bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)) and part not in _TYPES
+    return isinstance(part, int) or (bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)) and part not in _TYPES)
 
 
 def _keys_at(location: Sequence[int | str], schema: type[BaseModel]) -> Mapping[str, FieldInfo]:
