@@ -133,7 +133,10 @@ def test_every_command_tells_a_mistake_in_the_data_alike(desk, command, argument
 @pytest.mark.parametrize("command", [train, find_lr, preview], ids=name_of)
 def test_every_command_tells_a_mistake_in_the_configuration_alike(desk, command):
     desk.write("run.yaml", "lr0: fast\nepocs: 3")
-    parts = ["run.yaml: lr0: 'fast' should be a valid number", "run.yaml: epocs: 3: there is no such key; did you mean epochs?"]
+    parts = [
+        "run.yaml: lr0: 'fast' should be a valid number",
+        "run.yaml: epocs: 3: there is no such key; did you mean epochs?",
+    ]
     desk.refuses(command.main, RUN, parts)
 
 
@@ -177,7 +180,14 @@ def test_a_place_that_nothing_can_be_fetched_to(desk, path, parts):
 
 def test_val_finds_that_it_cannot_write_before_it_evaluates(desk):
     for option in ("--json", "--predictions"):
-        arguments = ["--weights", "none.pt", "--data", "data/shapes.yaml", option, str(desk.folder / "no/such/file.json")]
+        arguments = [
+            "--weights",
+            "none.pt",
+            "--data",
+            "data/shapes.yaml",
+            option,
+            str(desk.folder / "no/such/file.json"),
+        ]
         desk.refuses(val.main, arguments, [f"{option}: {desk.folder}/no/such/file.json: its folder is not there"])
 
 

@@ -48,7 +48,12 @@ def test_all_images_missing(desk, split, folder):
     shutil.rmtree(desk.folder / f"data/images/{split}")
     if not folder:
         (desk.folder / f"data/images/{split}").mkdir()
-    parts = [f"instances_{split}.json: none of its ", "images is there, such as 000000.jpg", "looked in ", "name their folder"]
+    parts = [
+        f"instances_{split}.json: none of its ",
+        "images is there, such as 000000.jpg",
+        "looked in ",
+        "name their folder",
+    ]
     desk.refuses_to_train(parts=parts)
 
 
