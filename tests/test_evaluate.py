@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from yolo_cosine import events
+from yolo_cosine.config.schema import EvalConfig
+from yolo_cosine.data.cache import ImageStore, read_image
 from yolo_cosine.data.index import Category, build_index
-from yolo_cosine.evaluate import Detections, ground_truth, score, write_predictions
+from yolo_cosine.engine.precision import resolve_precision
+from yolo_cosine.evaluate import Detections, Evaluator, ground_truth, score, write_predictions
+from yolo_cosine.model import detector
 
 CATEGORIES = (Category(2, "a"), Category(7, "b"), Category(90, "never there"))
 
@@ -121,3 +128,47 @@ def test_precision_and_recall_are_those_at_the_best_f1():
     report = score(index, ground_truth(index), found)
     assert report.scalars[events.PRECISION] == pytest.approx(1.0)
     assert report.scalars[events.RECALL] == pytest.approx(0.75)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """A network that sees something everywhere."""
+    torch.manual_seed(0)
+    return detector.build_detector("yolo11n.yaml", ("a", "b"))
+
+
+def evaluator(tmp_path, cache, **more):
+    """Of six images; the second is none."""
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.random.default_rng(i).integers(0, 255, (60, 50, 3), dtype=np.uint8))
+    (tmp_path / "1.png").write_bytes(b"no image")
+    boxes = [(i, 0, (5.0, 5.0, 40.0, 40.0), 1600.0, False) for i in range(6)]
+    index = build_index("val", tmp_path, [(i, f"{i}.png", 50, 60) for i in range(6)], boxes, CATEGORIES[:2])
+    config, precision = EvalConfig(conf=0.0, max_det=300), resolve_precision("fp32", torch.device("cpu"))
+    return Evaluator(ImageStore(index, 64, cache, 1), config, batch=2, workers=1, precision=precision, **more)
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_nothing_is_found_on_an_image_that_cannot_be_read(tmp_path, untrained, cache):
+    """What a network sees in plain grey may lie on an object, by chance."""
+    _, found, _, _ = evaluator(tmp_path, cache)(untrained)
+    assert set(found.image) == {0, 2, 3, 4, 5}
+
+
+def test_an_evaluator_tells_of_a_thread_that_hangs(tmp_path, untrained, monkeypatch):
+    release, hung, told = threading.Event(), [], []
+    _, expected, _, _ = evaluator(tmp_path, "none")(untrained)
+
+    def read(index, i, size):
+        if i == 4 and not hung:
+            hung.append(i)
+            release.wait(60)
+        return read_image(index, i, size)
+
+    monkeypatch.setattr("yolo_cosine.data.cache.read_image", read)
+    evaluate = evaluator(tmp_path, "none", timeout=0.5)
+    evaluate.tell = told.append
+    _, found, _, _ = evaluate(untrained)
+    release.set()
+    assert len(told) == 1 and "4.png" in told[0]
+    np.testing.assert_array_equal(found.xywh, expected.xywh)

@@ -26,6 +26,8 @@ ALLOWED = {
     "integrations": {"config", "engine", "errors", "schedules"},
     "data": {"config", "errors"},
     "fetch": {"config", "data", "errors"},
+    "convert": {"data", "errors"},
+    "doctor": {"data", "errors"},
     "model": {"config", "errors"},
     "evaluate": {"config", "data", "engine", "events", "model"},
     "engine": {"config", "data", "errors", "evaluate", "events", "model", "report", "schedules", "sinks"},

@@ -117,7 +117,7 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit_whatever_workers_is(run
     for part in ("model", "ema"):
         for name, value in first[part].items():
             assert torch.equal(value, second[part][name]), name
-    volatile = {"time", "seconds", "eval/seconds", "epoch/images_per_second"}
+    volatile = {"time", "seconds", "elapsed", "eval/seconds", "epoch/images_per_second"}
     for kind in ("step", "epoch", "eval"):
         a, b = (
             [{k: v for k, v in r.items() if k not in volatile} for r in records(d, kind)]
@@ -214,7 +214,7 @@ def test_weights_freeze_and_accumulation_ramp(run, small_shapes, tmp_path):
     keys = {"weights": str(run_dir / "weights/best.pt"), "freeze": 5, "preset": "ultralytics", "nominal_batch": 24}
     config = write_config(tmp_path, small_shapes, epochs=2, plots=False, tensorboard=False, **keys)
     assert train.main(["--cfg", str(config)]) == 0
-    start = CheckpointFolder(run_dir / "checkpoints").best()["ema"]
+    start = CheckpointFolder(run_dir / "checkpoints").best()[1]["ema"]
     end = newest(tmp_path / "runs/run")["model"]
     for name, value in end.items():
         layer = int(name.split(".")[1])
@@ -238,27 +238,6 @@ def test_other_optimizers_and_a_head_without_nms(small_shapes, tmp_path, optimiz
     assert ("lr/head_muon" in rates) == (optimizer == "MuSGD")
     assert "epoch/l1_loss" in records(tmp_path / "runs/run", "epoch")[0]  # this head has no DFL
     assert all(np.isfinite(v) for v in records(tmp_path / "runs/run", "end")[0]["best"].values())
-
-
-def test_a_loss_that_is_no_number_is_caught_before_the_weights(small_shapes, tmp_path, monkeypatch, capsys):
-    from yolo_cosine.model.loss import DetectionLoss
-
-    calls = iter(range(100))
-    original = DetectionLoss.__call__
-
-    def poisoned(self, *arguments):
-        loss, items = original(self, *arguments)
-        return (loss * float("nan"), items * float("nan")) if next(calls) == 4 else (loss, items)
-
-    monkeypatch.setattr(DetectionLoss, "__call__", poisoned)
-    config = write_config(tmp_path, small_shapes, nominal_batch=8, plots=False, tensorboard=False)
-    assert train.main(["--cfg", str(config)]) == 1
-    error = capsys.readouterr().err
-    assert "step 4 (epoch 2): the loss is no finite number" in error and "box_loss nan" in error and ".jpg" in error
-    run_dir = tmp_path / "runs/run"
-    assert all(torch.isfinite(v).all() for v in newest(run_dir)["model"].values())
-    end = records(run_dir, "end")[0]
-    assert end["reason"] == "failed" and "no finite number" in end["detail"]
 
 
 def test_two_processes(small_shapes, tmp_path):

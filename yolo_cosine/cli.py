@@ -7,20 +7,20 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from yolo_cosine.errors import TrainingFailed, UserError
+from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
 
 COMMANDS = {
     "train": "train a detector from a YAML file",
     "val": "evaluate a checkpoint by the COCO metrics",
     "preview": "look at a schedule before training",
     "find_lr": "the learning-rate range test",
-    "dataset": "fetch public data sets",
+    "dataset": "fetch public data sets, check and convert your own",
 }
 
 
 def run_command(work: Callable[[], int]) -> int:
-    """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130,
-    a closed pipe 141."""
+    """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130, SIGTERM
+    in a run 143, a closed pipe 141."""
     try:
         return work()
     except (UserError, TrainingFailed) as error:
@@ -30,6 +30,10 @@ def run_command(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever reads has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Interrupted as stop:
+        if str(stop):  # one of several processes speaks for all
+            print(stop, file=sys.stderr)
+        return stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

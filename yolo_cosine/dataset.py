@@ -1,4 +1,4 @@
-"""Work on data sets: `python -m yolo_cosine.dataset fetch NAME_OR_YAML`."""
+"""Work on data sets: `python -m yolo_cosine.dataset fetch`, `check` or `convert`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,30 @@ def parser() -> argparse.ArgumentParser:
     fetch.add_argument("--to", type=Path, metavar="DIR", help="folder of the data set, instead of the YAML's path:")
     fetch.add_argument("--keep", action="store_true", help="keep the archives after they are unpacked")
     fetch.set_defaults(work=_fetch)
+    check = commands.add_parser(
+        "check",
+        help="look for what is wrong with a data set",
+        description="Read every annotation and every image once, and report what is wrong or odd, what training does about "
+        "it, and what to do. The data set's files are only read.",
+        epilog="Exit code: 0 with nothing worse than warnings; 1 with an error, which is what makes training lose images "
+        "or metrics wrong (files that are missing or damaged, wrong sizes, images in two splits); 2 for a mistake in the "
+        "command, or in the data set so that it cannot be opened. Example: "
+        "python -m yolo_cosine.dataset check data/bccd.yaml --html report.html",
+    )
+    check.add_argument("data", metavar="DATA", help="what a configuration names as data: a YAML file, a folder, a name")
+    check.add_argument(
+        "--split",
+        action="append",
+        choices=("train", "val", "test"),
+        help="only this split; may be repeated (default: all)",
+    )
+    check.add_argument(
+        "--imgsz", type=int, default=640, metavar="N", help="size to judge the boxes at, pixels (default: 640)"
+    )
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report with all cases as JSON")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write the report with pictures as one HTML file")
+    check.set_defaults(work=_check)
+    _add_convert(commands)
     return p
 
 
@@ -50,6 +74,43 @@ def _fetch(args: argparse.Namespace) -> int:
     if args.to is not None:
         print(f"To train on it there, let `path:` in {yaml} name that folder.")
     return 0
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    convert = commands.add_parser(
+        "convert",
+        help="write a data set in another form",
+        description="Write a data set as COCO JSON, YOLO txt or Pascal VOC into a new folder, without loss. The data set "
+        "is only read.",
+        epilog="Example: python -m yolo_cosine.dataset convert my_data.yaml --to yolo --out my_data_yolo",
+    )
+    convert.add_argument("data", metavar="DATA", help="a YAML file, a folder in COCO's layout, or a name")
+    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True, help="the form")
+    convert.add_argument("--out", type=Path, metavar="DIR", required=True, help="a new or empty folder")
+    convert.add_argument(
+        "--images",
+        choices=("link", "copy", "none"),
+        default="link",
+        help="link: hard links, or copies where there are none (default); copy; none: annotations alone",
+    )
+    convert.set_defaults(work=_convert)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from yolo_cosine.convert.convert import NOT_CARRIED, convert
+
+    done = convert(args.data, args.to, args.out, args.images)
+    print("\n".join((*done.notes, NOT_CARRIED)))
+    if args.images == "none":
+        print(f"The images are not there: put them where {done.yaml} says.")
+    print(f"{done.yaml}: complete; train on it with data={done.yaml}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from yolo_cosine.doctor.command import check
+
+    return check(args.data, args.split, args.imgsz, args.json, args.html)
 
 
 if __name__ == "__main__":

@@ -27,3 +27,11 @@ class TrainingFailed(Exception):
 
     Entry points print it without a traceback and exit with code 1.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the run; the message says how to go on. Entry points print it and exit with 128 + its number."""
+
+    def __init__(self, number: int, text: str):
+        super().__init__(text)
+        self.code = 128 + int(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from yolo_cosine.config.schema import EvalConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.loader import EvalBatch, eval_batches
+from yolo_cosine.data.workers import TIMEOUT, say_nothing
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.model import detector, nms
@@ -44,22 +46,32 @@ class Report:
 
 def detect(
     model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
-    world: World | None = None,
+    world: World | None = None, timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+    between: Callable[[], None] = lambda: None,
 ) -> Detections:  # fmt: skip
-    """Run a network over all images of a store.
+    """Run a network over all images of a store. On one that cannot be read nothing is found.
 
     Args:
         model: the network, in any mode; it is copied, fused and left as it is.
         batch: most images at a time.
+        timeout: seconds that a thread may be at one batch.
+        tell: told of threads that were at one for longer and are replaced.
+        between: called before each batch; what it raises ends the evaluation.
+
+    Raises:
+        TrainingFailed: if a batch cannot be made.
     """
     world = world or World()
     fused = detector.inference_copy(model, config.max_det, config.nms)
     fused = fused.to(memory_format=torch.channels_last)
     mine = np.arange(len(store.index))[world.rank :: world.size]
     found = []
-    batches = eval_batches(store, batch=batch, stride=detector.stride(model), workers=workers, images=mine)
+    batches = eval_batches(
+        store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell
+    )
     with torch.inference_mode():
         for item in batches:
+            between()
             images = item.images.to(precision.device, non_blocking=True).float().div_(255)
             images = images.contiguous(memory_format=torch.channels_last)
             output = detector.predict(fused, images, precision.autocast())
@@ -68,7 +80,9 @@ def detect(
             else:
                 results = nms.suppress(output, config.conf, config.iou, config.max_det)
             found.append(_in_image_pixels(results, item, store.index))
-    rows = np.concatenate([*world.gather(np.concatenate([np.empty((0, 7)), *found]))])
+    rows = np.concatenate([np.empty((0, 7)), *found])
+    rows = rows[~np.isin(rows[:, 0], list(store.unreadable))]  # what a network sees in plain grey may lie on an object
+    rows = np.concatenate([*world.gather(rows)])
     rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]  # by image, best first: the order of batches leaves no trace
     return Detections(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5], rows[:, 6].astype(np.int64))
 
@@ -202,14 +216,21 @@ def _xyxy(xywh: np.ndarray) -> np.ndarray:
 
 
 class Evaluator:
-    """Evaluates networks on one split, again and again; the ground truth is prepared once."""
+    """Evaluates networks on one split, again and again; the ground truth is prepared once.
+
+    `tell` is told of threads that hang and are replaced; whoever wants to know sets it.
+    """
 
     def __init__(
         self, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
-        world: World | None = None, shown: int = 8,
+        world: World | None = None, shown: int = 8, timeout: float = TIMEOUT,
     ):  # fmt: skip
         self.store, self.config, self.world = store, config, world or World()
-        self._run = {"batch": batch, "workers": workers, "precision": precision, "world": self.world}
+        self.between_batches: Callable[[], None] = lambda: None  # what it raises ends an evaluation
+        self.tell: Callable[[str], None] = say_nothing
+        self._run = {
+            "batch": batch, "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
+        }  # fmt: skip
         self._truth = ground_truth(store.index)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
@@ -217,7 +238,7 @@ class Evaluator:
     def __call__(self, model: nn.Module) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
         """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
         start = time.perf_counter()
-        found = detect(model, self.store, self.config, **self._run)
+        found = detect(model, self.store, self.config, tell=self.tell, between=self.between_batches, **self._run)
         report = score(self.store.index, self._truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

@@ -50,7 +50,10 @@ class RunStarted:
     batch: int
     facts: Mapping[str, Any]  # device, precision, versions, sizes of the splits and the model
     start_step: int = 0  # what an earlier process logged from this step on is taken again, and to be forgotten
-    evaluation_due: bool = False  # the evaluation after the step before is taken (again), too
+    last_step: int | None = (
+        None  # the last one taken before, where it is not `start_step - 1`, as after a jump to the end
+    )
+    evaluation_due: bool = False  # the evaluation after `last_step` is taken (again), too
 
     @property
     def total_steps(self) -> int:
@@ -157,6 +160,7 @@ class Rewound:
     step: int  # the last one taken before
     to_step: int
     text: str
+    kind: str = "nonfinite"  # or "memory": why
 
 
 @dataclass(frozen=True)

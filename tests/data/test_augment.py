@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,15 +35,18 @@ def painted_set():
 
 
 IMAGES, LABELS = painted_set()
-POOL = np.arange(N)
 
 
 class Store(list):
     size = SIZE
 
-    def __init__(self, images, unreadable=()):
+    def __init__(self, images, stand_ins=()):
         super().__init__(images)
-        self.unreadable = set(unreadable)
+        self.stand_ins = dict(stand_ins)
+
+    def readable(self, i):
+        k = self.stand_ins.get(i, i)
+        return k, self[k]
 
 
 STORE = Store(IMAGES)
@@ -52,7 +57,7 @@ def augmented(config, epoch, k, mosaic=True):
 
 
 def sampled(config, epoch, mosaic=True):
-    return augment_params(POOL, epoch_draws(3, epoch, N), POOL, SIZE, config, mosaic)
+    return augment_params(np.arange(N), epoch_draws(3, epoch, N), SIZE, config, mosaic)
 
 
 @settings(max_examples=60, deadline=None)
@@ -185,9 +190,16 @@ def test_a_region_to_ignore_stays_while_anything_of_it_is_left(box):
     assert not warp_boxes(box + 500, np.eye(3), 1.0, SIZE, np.array([True]))[1][0]  # nothing of it is left
 
 
-def test_an_image_that_cannot_be_read_has_no_boxes():
-    config = AugmentConfig(mosaic=0.0, translate=0.0, scale=0.0, **NO_COLOUR)
-    _, boxes = augment_image(Store(IMAGES, unreadable=[1]), LABELS, sampled(config, 0), 1)
-    assert len(boxes.xyxy) == 0
-    _, boxes = augment_image(Store(IMAGES, unreadable=[2]), LABELS, sampled(config, 0), 1)
-    assert len(boxes.xyxy) == 1
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_the_next_image_stands_in_with_its_pixels_and_boxes_and_nothing_else_changes(mosaic):
+    """What is done to it is what would have been done to the image that cannot be read."""
+    params = sampled(AugmentConfig(mosaic=mosaic, perspective=0.0008), 0)
+    stood_in = {1: 2, 4: 5, 9: 10}
+    swapped = replace(params, tiles=np.vectorize(lambda i: stood_in.get(i, i))(params.tiles))
+    for k in range(N):
+        (image, boxes), (expected, expected_boxes) = (
+            augment_image(store, LABELS, p, k) for store, p in ((Store(IMAGES, stood_in), params), (STORE, swapped))
+        )
+        np.testing.assert_array_equal(image, expected)
+        for name in ("image", "xyxy", "classes", "crowd"):
+            np.testing.assert_array_equal(getattr(boxes, name), getattr(expected_boxes, name))

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from yolo_cosine.config.schema import AugmentConfig
-from yolo_cosine.data.cache import ImageStore, fitted_size, read_image
+from yolo_cosine.data.cache import ImageStore, read_image
+from yolo_cosine.data.image_files import image_size
 from yolo_cosine.data.index import Category, build_index, trainable_boxes
 from yolo_cosine.data.loader import TrainLoader, eval_batches
+from yolo_cosine.errors import TrainingFailed, UserError
 
 CATEGORIES = (Category(1, "a"), Category(5, "b"))
+CONFIG = AugmentConfig()
 
 
 @pytest.fixture
@@ -25,9 +34,9 @@ def index(tmp_path):
     return build_index("test", tmp_path, images, annotations, CATEGORIES)
 
 
-def loader(index, workers=1, cache="ram", **ranks):
+def loader(index, workers=1, cache="ram", **more):
     store = ImageStore(index, 64, cache, 2)
-    return TrainLoader(store, trainable_boxes(index), AugmentConfig(), batch=4, seed=3, workers=workers, **ranks)
+    return TrainLoader(store, trainable_boxes(index), CONFIG, batch=4, seed=3, workers=workers, **more)
 
 
 def same(a, b):
@@ -80,15 +89,135 @@ def test_an_epoch_can_be_left_early(index):
     batches.close()
 
 
-def test_an_unreadable_image_is_left_out_of_training_and_grey_in_evaluation(index):
-    (index.root / "3.png").write_bytes(b"not an image")
-    store = ImageStore(index, 64, "ram", 2)
-    assert store.unreadable == {3}
-    train = TrainLoader(store, trainable_boxes(index), AugmentConfig(), batch=4, seed=3, workers=1)
-    assert 3 not in np.concatenate([b.indices for b in train.epoch(0)])
-    assert ((store[3] == 114).all() and store[3].shape == (43, 64, 3)) or store[3].shape == (64, 64, 3)
-    uncached = ImageStore(index, 64, "none", 2)
-    assert (uncached[3] == 114).all() and uncached.unreadable == {3}
+UNREADABLE = {3: b"no image", 4: None, 7: b"", 10: b"\x89PNG cut off"}  # None: not there
+STAND_INS = [0, 1, 2, 5, 5, 5, 6, 8, 8, 9, 0]
+
+
+def spoil(index, what):
+    for i, content in what.items():
+        index.path(i).write_bytes(content) if content is not None else index.path(i).unlink()
+
+
+def trained_on(index, cache="ram", workers=1, config=CONFIG, batch=4):
+    """Two epochs, and one without mosaic."""
+    store = ImageStore(index, 64, cache, 2)
+    train = TrainLoader(store, trainable_boxes(index), config, batch=batch, seed=3, workers=workers)
+    return [batch for epoch in range(3) for batch in train.epoch(epoch, mosaic=epoch < 2)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_the_next_readable_image_stands_in_whether_or_not_there_is_a_cache(index, cache, workers):
+    """As if the data set had that image and its boxes twice: equal to the last bit, in the number of steps too."""
+    expected = trained_on(index.subset(np.array(STAND_INS)))
+    assert sum(len(b.boxes) for b in expected) > 30
+    spoil(index, UNREADABLE)
+    got = trained_on(index, cache, workers)
+    assert len(expected) == len(got) == 9
+    assert all(same(a, b) for a, b in zip(expected, got, strict=True))
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_one_readable_image_is_enough(index, cache, monkeypatch):
+    expected = trained_on(index.subset(np.full(11, 6)))
+    spoil(index, {i: b"no image" for i in range(11) if i != 6})
+    reads = Counter()
+    monkeypatch.setattr(
+        "yolo_cosine.data.cache.read_image", lambda x, i, s: (reads.update([i]), read_image(x, i, s))[1]
+    )
+    got = trained_on(index, cache)
+    assert all(same(a, b) for a, b in zip(expected, got, strict=True))
+    assert len(reads) == 11 and all(n == 1 for i, n in reads.items() if i != 6)  # nobody asks a bad one twice
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_no_readable_image_is_a_mistake(index, cache):
+    spoil(index, {i: b"" for i in range(11)})
+    with pytest.raises(UserError, match=r"test: none of the 11 images can be read \(.*0.png, .*and 8 more\); mend"):
+        trained_on(index, cache)
+
+
+def test_a_real_photograph_stands_in(real_data, tmp_path):
+    """Photographs as they come, one of them cut off in its header, and nothing that augmentation would hide it by."""
+    files = sorted((real_data / "tiny_coco").rglob("*.jpg"))[:6]
+    images = []
+    for i, file in enumerate(files):
+        data = file.read_bytes()
+        (tmp_path / file.name).write_bytes(data if i != 2 else data[:100])
+        images.append((i, file.name, *image_size(file)))
+    annotations = [(i, 0, (0.0, 0.0, float(w), float(h)), float(w * h), False) for i, _, w, h in images]
+    index = build_index("photographs", tmp_path, images, annotations, CATEGORIES)
+    still = dict.fromkeys(("mosaic", "translate", "scale", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
+    still = CONFIG.model_copy(update=still)
+    for first, second in zip(*(trained_on(index, cache, 2, still, 6) for cache in ("ram", "none")), strict=True):
+        assert same(first, second)
+        places = first.indices.tolist()
+        assert torch.equal(*(first.images[places.index(i)] for i in (2, 3)))
+        assert torch.equal(*(first.boxes[first.image_of_box == places.index(i)] for i in (2, 3)))
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"])
+def test_an_unreadable_image_is_grey_in_evaluation(index, cache):
+    spoil(index, UNREADABLE)
+    store = ImageStore(index, 64, cache, 2)
+    seen = {
+        int(i): b.images[k] for b in eval_batches(store, batch=4, stride=32, workers=2) for k, i in enumerate(b.indices)
+    }
+    assert sorted(seen) == list(range(11))
+    assert {i for i, image in seen.items() if (image == 114).all()} == store.unreadable == set(UNREADABLE)
+    assert store[4].shape == (64, 43, 3)
+
+
+@pytest.fixture
+def dead_disk(index):
+    """A file that is there and whose reading never ends, as on a network disk that is gone."""
+    path = index.path(3)
+    path.unlink()
+    os.mkfifo(path)
+    yield path
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        while True:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            time.sleep(0.01)
+
+
+def test_a_dead_disk_ends_the_epoch_with_the_names_of_threads_and_files(index, dead_disk):
+    train, told = loader(index, cache="none", timeout=0.5), []
+    train.tell = told.append
+    with pytest.raises(
+        TrainingFailed, match=r"loader-1 and loader-2, .* images .*\b3\.png.* \(folder .*worker_timeout"
+    ):
+        list(train.epoch(0))
+    assert len(told) == 1 and "3.png" in told[0]
+
+
+def test_a_dead_disk_ends_evaluation_and_reading_ahead_too(index, dead_disk):
+    store, told = ImageStore(index, 64, "none", 2), []
+    with pytest.raises(TrainingFailed, match=r"images .*3\.png.* \(folder"):
+        list(eval_batches(store, batch=4, stride=32, workers=2, timeout=0.5, tell=told.append))
+    with pytest.raises(TrainingFailed, match=r"image .*3\.png"):
+        ImageStore(index, 64, "ram", 2, timeout=0.5, tell=told.append)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_read_that_hangs_once_changes_nothing(index, workers, monkeypatch):
+    expected, release, hung, told = list(loader(index).epoch(0)), threading.Event(), [], []
+
+    def read(index, i, size):
+        if i == 8 and not hung:
+            hung.append(i)
+            release.wait(60)
+            return None  # late, and wrong
+        return read_image(index, i, size)
+
+    monkeypatch.setattr("yolo_cosine.data.cache.read_image", read)
+    train = loader(index, workers, "none", timeout=0.5)
+    train.tell = told.append
+    got = list(train.epoch(0))
+    release.set()
+    assert all(same(a, b) for a, b in zip(expected, got, strict=True))
+    assert len(told) == 1 and "8.png" in told[0]
 
 
 def test_eval_batches_hold_every_image_once_with_its_geometry(index):
@@ -104,27 +233,3 @@ def test_eval_batches_hold_every_image_once_with_its_geometry(index):
             np.testing.assert_allclose(batch.gain[k] * index.sizes[i], (w, h))
             seen.append(int(i))
     assert sorted(seen) == list(range(11))
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "expected"),
-    [(640, 480, (320, 240)), (333, 500, (214, 320)), (10, 5000, (1, 320)), (32, 32, (320, 320))],
-)
-def test_fitted_size_is_ultralytics(width, height, expected):
-    assert fitted_size(width, height, 320) == expected
-
-
-@pytest.mark.parametrize(("annotated", "turned"), [((40, 80), True), ((80, 40), False)])
-def test_exif_orientation_follows_the_annotations(tmp_path, annotated, turned):
-    from PIL import Image
-
-    picture = np.zeros((40, 80, 3), np.uint8)  # stored 80 wide, 40 high, left half red
-    picture[:, :40, 0] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    Image.fromarray(picture).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    index = build_index("t", tmp_path, [(1, "a.jpg", *annotated)], [], CATEGORIES)
-    image = read_image(index, 0, 80)
-    assert image.shape[:2] == ((80, 40) if turned else (40, 80))
-    red = image[:20] if turned else image[:, :20]
-    assert red[..., 0].mean() > 200

@@ -6,11 +6,11 @@ import pytest
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.sampler import augment_params, epoch_draws, epoch_order
 
-POOL = np.arange(1000)
+IMAGES = np.arange(1000)
 
 
-def params(config=None, epoch=0, images=POOL, size=320, mosaic=True):
-    return augment_params(images, epoch_draws(7, epoch, 1000), POOL, size, config or AugmentConfig(), mosaic)
+def params(config=None, epoch=0, images=IMAGES, size=320, mosaic=True):
+    return augment_params(images, epoch_draws(7, epoch, 1000), size, config or AugmentConfig(), mosaic)
 
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():

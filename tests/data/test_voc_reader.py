@@ -98,6 +98,27 @@ def test_lists_and_years(tmp_path, text):
     assert files == ("VOC2007/JPEGImages/b.jpg", "VOC2007/JPEGImages/a.jpg", "VOC2012/JPEGImages/d.jpg")
 
 
+def test_a_list_of_images_in_folders(tmp_path):
+    part = write(tmp_path, {"a": annotation()})
+    for folder in ("JPEGImages", "Annotations"):
+        (tmp_path / folder / "s").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages/s/a.png")
+    (tmp_path / "Annotations/s/a.xml").write_text(annotation(thing()))
+    (tmp_path / "Annotations/s/b.xml").write_text(annotation(filename="a.png"))
+    (tmp_path / "list.txt").write_text("s/a\na\ns/b\n")
+    index = read_voc("set", tmp_path, [VocPart(part.images, part.annotations, tmp_path / "list.txt")], CATEGORIES)
+    assert index.files == ("JPEGImages/s/a.png", "JPEGImages/a.jpg", "JPEGImages/s/a.png")
+    assert index.offsets.tolist() == [0, 1, 1, 1]
+    assert read_voc("set", tmp_path, [part], CATEGORIES).files == (
+        "JPEGImages/a.jpg",
+    )  # without a list: none but its own
+
+
+def test_a_name_with_a_dot_is_not_taken_for_that_of_another_image(tmp_path):
+    index = read(tmp_path, {"a": annotation(), "a.jpg": annotation()}, pictures=("a.jpg", "a.jpg.png"))
+    assert index.files == ("JPEGImages/a.jpg.png", "JPEGImages/a.jpg")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -5,13 +5,13 @@ import os
 import pytest
 import torch
 
-from yolo_cosine.engine.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from yolo_cosine.engine.checkpoint import load_checkpoint, pack_state, write_atomically, write_checkpoint
 
 STATE = {"weights": {"a": torch.arange(6.0)}, "step": 3, "names": ["x"]}
 
 
 def test_round_trip(tmp_path):
-    save_checkpoint(tmp_path / "last.pt", STATE, {"step": 3})
+    write_checkpoint(tmp_path / "last.pt", pack_state(STATE), {"step": 3})
     state = load_checkpoint(tmp_path / "last.pt")
     assert torch.equal(state["weights"]["a"], STATE["weights"]["a"]) and state["step"] == 3
     assert sorted(os.listdir(tmp_path)) == ["last.json", "last.pt"]
@@ -20,7 +20,7 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "flip", "no sidecar", "torn sidecar", "older sidecar"])
 def test_a_damaged_checkpoint_is_not_believed(tmp_path, damage):
     path = tmp_path / "last.pt"
-    save_checkpoint(path, STATE, {})
+    write_checkpoint(path, pack_state(STATE), {})
     data, sidecar = path.read_bytes(), path.with_suffix(".json")
     if damage == "cut":
         path.write_bytes(data[:-7])
@@ -32,7 +32,7 @@ def test_a_damaged_checkpoint_is_not_believed(tmp_path, damage):
         sidecar.write_text(sidecar.read_text()[:20])
     else:
         old = sidecar.read_text()
-        save_checkpoint(path, {**STATE, "step": 4}, {})
+        write_checkpoint(path, pack_state({**STATE, "step": 4}), {})
         sidecar.write_text(old)
     with pytest.raises(ValueError, match=r"last\.pt"):
         load_checkpoint(path)
@@ -51,7 +51,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_valid(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path / "last.pt", STATE, {})
+    write_checkpoint(tmp_path / "last.pt", pack_state(STATE), {})
     calls = []
 
     def full(descriptor):
@@ -61,5 +61,5 @@ def test_a_full_disk_leaves_the_old_checkpoint_valid(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(tmp_path / "last.pt", {**STATE, "step": 4}, {})
+        write_checkpoint(tmp_path / "last.pt", pack_state({**STATE, "step": 4}), {})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3

@@ -17,7 +17,7 @@ KEYS = {
     "close_mosaic": 1, "plots": False, "tensorboard": False, "predictions": False, "workers": 1,
     "checkpoint": {"every": "1it", "keep": 99},
 }  # fmt: skip
-VOLATILE = {"time", "seconds", "eval/seconds", "epoch/images_per_second"}
+VOLATILE = {"time", "seconds", "elapsed", "eval/seconds", "epoch/images_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def same(a, b):
         return torch.equal(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(
-            same(a[k], b[k]) for k in a if k not in {"config", "epoch_seconds"} | VOLATILE
+            same(a[k], b[k]) for k in a if k not in {"config", "epoch_seconds", "elapsed"} | VOLATILE
         )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))

@@ -279,12 +279,12 @@ def test_a_full_disk_before_the_start(desk, monkeypatch):
 
 
 def test_a_full_disk_at_a_checkpoint(desk, monkeypatch):
-    from yolo_cosine.engine import checkpoint
+    from yolo_cosine.engine import saving
 
-    def full(path, state, facts):
+    def full(path, data, facts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    monkeypatch.setattr(saving, "write_checkpoint", full)
     earlier = names_and_times(desk.earlier)
     assert train.main(["--cfg", "run.yaml"]) == 1
     error = desk.capsys.readouterr().err

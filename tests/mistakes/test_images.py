@@ -91,10 +91,13 @@ def test_unreadable_images_are_named_without_a_cache_too(desk):
         desk.images(split)[1].write_bytes(b"junk")
     assert train.main(["--cfg", "run.yaml", "cache=none"]) == 0
     flat = " ".join(desk.capsys.readouterr().out.split())
-    assert flat.count("1 image(s) cannot be read") == 2 and "grey without boxes in their place" in flat
+    assert flat.count("1 image(s) cannot be read") == 2 and "the next image that can be read takes its place" in flat
     weights = desk.folder / "runs/run-2/weights/best.pt"
-    assert val.main(["--weights", str(weights), "--data", "data/shapes.yaml"]) == 0
-    assert "warning" in (error := desk.capsys.readouterr().err) and "1 image(s) cannot be read" in error
+    for cache in ("ram", "none"):
+        assert val.main(["--weights", str(weights), "--data", "data/shapes.yaml", f"cache={cache}"]) == 0
+        error = desk.capsys.readouterr().err
+        assert error.count("warning") == 1 and "1 image(s) cannot be read" in error
+        assert "every object on it counts as not found" in error
 
 
 def test_sizes_that_are_not_the_images_do_no_harm_where_they_are_not_needed(desk):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+LONGEST = 1e15  # epochs, steps, percent or seconds; beyond it there is no arithmetic of whole steps
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ep|it|%)\s*")
 
 
@@ -32,12 +33,14 @@ def parse_duration(text: str, whole_steps: bool = True) -> Duration:
     """Parse `3ep`, `2.5ep`, `500it` or `5%`; without `whole_steps` also `8.25it`.
 
     Raises:
-        ValueError: if the text is none of these, or a fraction of a step.
+        ValueError: if the text is none of these, a fraction of a step, or longer than any run.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError("is not a duration; write epochs as 3ep, steps as 500it, or a share of the run as 5%")
     value, unit = float(match[1]), match[2]
+    if value > LONGEST:
+        raise ValueError(f"is longer than any run; write at most {LONGEST:g}{unit}")
     if whole_steps and unit == "it" and not value.is_integer():
         raise ValueError("is a fraction of a step; write whole steps, as in 500it")
     return Duration(value, unit)
@@ -49,6 +52,6 @@ _TIME = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h)\s*")
 def parse_time(text: str) -> float | None:
     """Seconds of `30s`, `10min` or `2h`; None where the text is no time."""
     match = _TIME.fullmatch(text)
-    if match is None or float(match[1]) == 0:
+    if match is None or not 0 < float(match[1]) <= LONGEST:
         return None
     return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]

@@ -83,6 +83,9 @@ class DataConfig(_Group):
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Threads that decode and augment; what is trained on does not depend on it."
     )
+    worker_timeout: Positive = Field(
+        300.0, description="Seconds after which a worker that is still busy with one batch is given up and replaced."
+    )
     cache: Literal["auto", "ram", "none"] = Field(
         "auto", description="Keep decoded images in memory: `auto` does where they fit in half of what is free."
     )
@@ -236,6 +239,30 @@ class CheckpointConfig(_Group):
     keep: Annotated[int, Field(ge=1)] = Field(2, description="Newest checkpoints kept; the best is kept besides.")
 
 
+class NonfiniteConfig(_Group):
+    """What becomes of a run whose loss or gradients are no finite numbers."""
+
+    skips: Annotated[int, Field(ge=0)] = Field(
+        5, description="Updates in a row that are left out; after that the run goes back to its last checkpoint."
+    )
+    rewinds: Annotated[int, Field(ge=0)] = Field(2, description="Times that it goes back; after that it stops.")
+    lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="What every learning rate is multiplied with each time that it goes back."
+    )
+
+
+def _refuse_unitless_time(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"has no unit; write {value:g}h for hours or {value:g}min for minutes")
+    return value
+
+
+def _check_time(text: str) -> str:
+    if parse_time(text) is None:
+        raise ValueError("is no time; write it as 90min or 2h")
+    return text
+
+
 class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, OptimizerConfig, EvalConfig, DeviceConfig):
     """All keys of a training run."""
 
@@ -244,6 +271,11 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     runs: Annotated[str, Field(min_length=1)] = Field("runs", description="Folder that holds the runs.")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(100, description="Epochs to train.")
+    time: Annotated[str, BeforeValidator(_refuse_unitless_time), AfterValidator(_check_time)] | None = Field(
+        None,
+        description="Time budget: 90min, 2h. Once the warmup is over, `epochs` is set to what fits by the measured speed, "
+        "and the schedule ends with it.",
+    )
     extensions: list[ExtensionConfig] = Field(
         [], description="How the run was made longer than it began; written by --extend and --branch, not by hand."
     )
@@ -253,6 +285,9 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     eval_every: DurationText = Field("1ep", description="Evaluate at this interval (2ep, 500it, 10%), and at the end.")
     checkpoint: CheckpointConfig = Field(
         CheckpointConfig(), description="When to save (every), how many to keep (keep)."
+    )
+    nonfinite: NonfiniteConfig = Field(
+        NonfiniteConfig(), description="What to do when a loss or gradient is no finite number."
     )
     patience: Annotated[int, Field(ge=0)] = Field(
         100, description="Epochs without a better mAP50-95 after which training stops early; 0 for never."

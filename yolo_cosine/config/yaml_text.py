@@ -83,6 +83,9 @@ def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     if "\0" in text:
         problem = "a text holds the null character, which no name may; take the \\0 out"
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    if re.search("[\ud800-\udfff]", text):
+        problem = "a text holds half a character (\\ud800 to \\udfff), which no file can; write it whole"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return text
 
 
@@ -136,6 +139,9 @@ def parse_yaml(text: str, source: str) -> Any:
         raise UserError(f"{place}: cannot read the YAML: {problem}") from None
     except RecursionError:
         raise UserError(f"{source}: cannot read the YAML: it is nested too deeply; write it flatter") from None
+    except (ArithmeticError, LookupError, ValueError):  # \U80000000 in quotes; !!bool in front of a word
+        problem = "an escape (\\U...) is no character, or a value is not what its tag (!!...) says; take it out"
+        raise UserError(f"{source}: cannot read the YAML: {problem}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Ultralytics' `v8_transforms` (ultralytics/data/augment.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,30 +77,33 @@ def warp_matrix(params: AugmentParams, k: int, canvas: tuple[int, int], size: in
 
 
 class Images(Protocol):
-    """Resized photographs by number: (h, w, 3) uint8 RGB with the longer side at `size`; those that cannot be read are grey."""
+    """Resized photographs by number: (h, w, 3) uint8 RGB with the longer side at `size`."""
 
     size: int
-    unreadable: set[int]
 
-    def __getitem__(self, i: int) -> np.ndarray: ...
+    def readable(self, i: int) -> tuple[int, np.ndarray]:
+        """Image `i`, or the next one that can be read, after its number."""
+        ...
 
 
 def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, k: int) -> tuple[np.ndarray, Boxes]:
-    """Image `k` of a batch: (size, size, 3) uint8 RGB, and its boxes with `image` set to `k`."""
+    """Image `k` of a batch: (size, size, 3) uint8 RGB, and its boxes with `image` set to `k`.
+
+    Where a photograph cannot be read, the pixels and boxes are those of the next that can; what is done to them stays.
+    """
     size = store.size
+    wanted = params.tiles[k] if params.mosaic[k] else params.tiles[k, :1]
+    images, pixels = zip(*(store.readable(int(i)) for i in wanted), strict=True)
     if params.mosaic[k]:
-        images = [int(i) for i in params.tiles[k]]
-        pixels = [store[i] for i in images]
         tiles = mosaic_tiles([p.shape[:2] for p in pixels], tuple(params.center[k].tolist()), size)
         canvas = np.full((2 * size, 2 * size, 3), GREY, dtype=np.uint8)
         for p, tile in zip(pixels, tiles, strict=True):
             (sx1, sy1, sx2, sy2), (cx1, cy1, cx2, cy2) = tile.source, tile.canvas
             canvas[cy1:cy2, cx1:cx2] = p[sy1:sy2, sx1:sx2]
     else:
-        images = [int(params.tiles[k, 0])]
-        canvas = store[images[0]]
+        canvas = pixels[0]
         h, w = canvas.shape[:2]
-        pixels, tiles = [canvas], [Tile((0, 0, w, h), (0, 0, w, h))]
+        tiles = [Tile((0, 0, w, h), (0, 0, w, h))]
     matrix = warp_matrix(params, k, (canvas.shape[1], canvas.shape[0]), size)
     border = (GREY, GREY, GREY)
     if params.perspective[k].any():
@@ -109,7 +113,7 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
     image = _shift_colours(image, params.hsv[k])
     if params.flipud[k] or params.fliplr[k]:
         image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
-    xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape, store.unreadable)
+    xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape)
     xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size, crowd)
     if params.flipud[k]:
         xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
@@ -120,17 +124,16 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
 
 
 def _canvas_boxes(
-    images: list[int],
-    pixels: list[np.ndarray],
-    tiles: list[Tile],
+    images: Sequence[int],
+    pixels: Sequence[np.ndarray],
+    tiles: Sequence[Tile],
     labels: TrainableBoxes,
     shape: tuple[int, ...],
-    unreadable: set[int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes of all tiles on the canvas, clipped to it: (K, 4) float64 xyxy pixels, (K,) classes, (K,) crowd."""
     xyxy, rows = [], []
     for i, p, tile in zip(images, pixels, tiles, strict=True):
-        row = slice(labels.offsets[i], labels.offsets[i if i in unreadable else i + 1])
+        row = slice(labels.offsets[i], labels.offsets[i + 1])
         h, w = p.shape[:2]
         xyxy.append(labels.xyxy[row].astype(np.float64) * (w, h, w, h) + np.tile(tile.offset, 2))
         rows.append(np.arange(row.start, row.stop))

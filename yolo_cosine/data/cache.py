@@ -1,11 +1,16 @@
-"""Decoded images: read, oriented and resized once, kept in memory where they fit."""
+"""Decoded images: read, oriented and resized once, kept in memory where they fit.
+
+An image that cannot be had is one of two things. A file that is not there or is no picture will be so tomorrow: that is a
+property of the file, and the image counts as unreadable at once. A read that fails is a matter of the disk or the network,
+and may pass: it is tried again. Where one image after another fails so, it is the disk, and no image is to blame.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -13,6 +18,8 @@ import numpy as np
 import psutil
 
 from yolo_cosine.data.index import Index
+from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
+from yolo_cosine.errors import TrainingFailed, UserError, some_of
 
 cv2.setNumThreads(1)  # images are worked on side by side; threads inside one would only contend
 
@@ -20,6 +27,10 @@ cv2.setNumThreads(1)  # images are worked on side by side; threads inside one wo
 # What becomes of an image that cannot be decoded, for all who speak of one.
 UNREADABLE_IN_TRAINING = "the next image that can be read takes its place"
 UNREADABLE_IN_EVALUATION = "every object on it counts as not found"
+
+_PAUSES = (0.2, 1.0, 4.0)  # seconds before a read that failed is tried again
+_PERMANENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)  # trying again changes nothing
+_DEAD = 32  # images, one after another, that the disk failed to read in all tries: then there is no disk
 
 
 def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -29,17 +40,17 @@ def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 def read_image(index: Index, i: int, size: int) -> np.ndarray | None:
-    """Decode image `i` as (h, w, 3) uint8 RGB with its longer side at `size`; None if it cannot be read.
+    """Decode image `i` as (h, w, 3) uint8 RGB with its longer side at `size`; None if it is not there or no picture.
 
     EXIF orientation is applied, unless the annotations were made on the picture as it is stored: then their width and
     height are those of the stored picture, and turning it would part the boxes from their objects.
+
+    Raises:
+        OSError: if the read fails again and again.
     """
+    data = _read_file(index.path(i))
     try:
-        data = np.fromfile(index.path(i), dtype=np.uint8)
-    except OSError:
-        return None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data is not None and data.size else None
     except cv2.error:  # over a billion pixels
         image = None
     if image is None:
@@ -51,6 +62,21 @@ def read_image(index: Index, i: int, size: int) -> np.ndarray | None:
     if (width, height) != (image.shape[1], image.shape[0]):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_file(path: Path) -> np.ndarray | None:
+    """(bytes,) uint8; None if there is no such file that may be read."""
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            # np.fromfile would pass the part before a failure off as the whole
+            return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        except _PERMANENT:
+            return None
+        except OSError:
+            if (pause := next(pauses, None)) is None:
+                raise
+            time.sleep(pause)
 
 
 def free_memory() -> int:
@@ -69,35 +95,44 @@ def free_memory() -> int:
 class ImageStore:
     """The images of an index at one size, from memory or from disk.
 
-    `unreadable` holds the images that could not be decoded: those found while everything is read, and those found
-    later, when one is asked for. A grey image without boxes stands in for these, so that a bad sector does not end a
-    run of hours.
+    `unreadable` holds the images that could not be had: those found while everything is read, and those found later,
+    when one is asked for. What is in it stays so, whatever becomes of the file. In training another image takes the place
+    of such a one (`readable`), in evaluation it is grey (`store[i]`), so that a bad sector does not end a run of hours.
     """
 
     def __init__(
-        self, index: Index, size: int, cache: str, workers: int, progress: Callable[[int, int], None] | None = None
-    ):
+        self, index: Index, size: int, cache: str, workers: int, progress: Callable[[int, int], None] | None = None, *,
+        fate: str = UNREADABLE_IN_EVALUATION, timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+    ):  # fmt: skip
         """Read everything into memory where `cache` and the free memory allow it (`cached` tells).
 
         Args:
             cache: "ram", "none", or "auto" for memory if the images fit in half of what is free.
             progress: called with (images done, images in all) while they are read.
+            fate: what becomes of an unreadable image, in words.
+            timeout: seconds after which a thread that is still reading one image is replaced.
+            tell: told of such threads.
+
+        Raises:
+            TrainingFailed: if the disk does not answer, or fails for one image after another.
         """
-        self.index, self.size = index, size
+        self.index, self.size, self.fate = index, size, fate
         self.unreadable: set[int] = set()
         self._told: set[int] = set()
-        self._images: list[np.ndarray | None] = [None] * len(index)
+        self._next: dict[int, int] = {}  # unreadable image: one after it that could be read
+        self._failed = 0  # images that the disk failed to read since it last did not
         known = np.maximum(index.sizes, 1)
         self.bytes = int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
         self.cached = cache == "ram" or (cache == "auto" and self.bytes < free_memory() / 2)
+        self._images: list[np.ndarray | None] = []
         if self.cached:
-            with ThreadPoolExecutor(max(workers, 1)) as pool:
-                for i, image in enumerate(pool.map(lambda i: read_image(index, i, size), range(len(index)))):
-                    if image is None:
-                        self.unreadable.add(i)
-                    self._images[i] = image
-                    if progress is not None:
-                        progress(i + 1, len(index))
+            for image in ahead(
+                self._decode, range(len(index)), workers,
+                describe=lambda i: f"image {index.path(i)}", timeout=timeout, tell=tell,
+            ):  # fmt: skip
+                self._images.append(image)
+                if progress is not None:
+                    progress(len(self._images), len(index))
 
     def untold(self) -> list[int]:
         """The unreadable images that no earlier call returned, in order: each is for its caller to name, once."""
@@ -105,11 +140,58 @@ class ImageStore:
         self._told.update(new)
         return new
 
+    def news(self) -> str | None:
+        """The unreadable images that nobody was told of yet and what becomes of them, in words; None if there are none."""
+        new = self.untold()
+        files = some_of(new, lambda i: str(self.index.path(i)))
+        return f"{self.index.source}: {len(new)} image(s) cannot be read: {files}; {self.fate}" if new else None
+
     def __getitem__(self, i: int) -> np.ndarray:
-        """(h, w, 3) uint8 RGB with its longer side at `size`."""
-        image = self._images[i] if self.cached else read_image(self.index, i, self.size)
+        """(h, w, 3) uint8 RGB with its longer side at `size`; all grey if it cannot be read."""
+        image = self._get(i)
         if image is None:
-            self.unreadable.add(i)
             width, height = fitted_size(*(int(v) for v in np.maximum(self.index.sizes[i], 1)), self.size)
             image = np.full((height, width, 3), 114, dtype=np.uint8)
+        return image
+
+    def readable(self, i: int) -> tuple[int, np.ndarray]:
+        """Image `i`, or the next one of the list (from its end on to its start) that can be read, after its number.
+
+        Raises:
+            UserError: if there is none.
+        """
+        k = i
+        for _ in range(len(self.index)):
+            k = self._next.get(k, k)  # those between cannot be read; where there are many, nobody asks each again
+            image = self._get(k)
+            if image is not None:
+                if k != i:
+                    self._next[i] = k
+                return k, image
+            k = (k + 1) % len(self.index)
+        files = some_of(range(len(self.index)), lambda k: str(self.index.path(k)))
+        raise UserError(
+            f"{self.index.source}: none of the {len(self.index)} images can be read ({files}); mend the files"
+        )
+
+    def _get(self, i: int) -> np.ndarray | None:
+        if i in self.unreadable:
+            return None
+        return self._images[i] if self.cached else self._decode(i)
+
+    def _decode(self, i: int) -> np.ndarray | None:
+        """Read an image, and keep in mind if that cannot be done."""
+        try:
+            image = read_image(self.index, i, self.size)
+            self._failed = 0
+        except OSError as error:
+            image = None
+            self._failed += 1  # threads may count past each other; it need not be exact
+            if self._failed >= _DEAD:
+                raise TrainingFailed(
+                    f"{self.index.source}: {self._failed} images, one after another, could not be read in {1 + len(_PAUSES)} tries "
+                    f"each, the last one {self.index.path(i)}: {error.strerror or error}; mend the disk or its network"
+                ) from error
+        if image is None:
+            self.unreadable.add(i)
         return image

@@ -15,6 +15,7 @@ import numpy as np
 
 from yolo_cosine.data.image_files import check_images, existing
 from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError
 
 # Absolute (also as Windows writes it), leading out of its folder, or no path at all.
@@ -163,6 +164,11 @@ def _is_whole(value: Any) -> bool:
     return type(value) is float and value.is_integer() and abs(value) < 2**53
 
 
+def _is_name(value: Any) -> bool:
+    # half a character (\ud800), which JSON can say, would end every file that the name is written to
+    return isinstance(value, str) and value.strip() != "" and not re.search("[\ud800-\udfff]", value)
+
+
 def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(map(_is_number, value))
 
@@ -191,8 +197,8 @@ def _whole(rows: list[dict[str, Any]], kind: str, key: str, source: str) -> np.n
 def _categories(content: dict[str, Any], source: str) -> tuple[Category, ...]:
     rows = _rows(content, "categories", source)
     ids = _whole(rows, "categories", "id", source)
-    rule = "must be a name, of at least one letter"
-    names = _column(rows, "categories", "name", lambda v: isinstance(v, str) and v.strip() != "", rule, source)
+    rule = "must be a name, of at least one letter and of whole characters"
+    names = _column(rows, "categories", "name", _is_name, rule, source)
     for values, what in ((ids.tolist(), "id"), (names, "name")):
         if (pair := _first_repeated(values)) is not None:
             one, two = (_place("categories", k, rows[k]) for k in pair)
@@ -272,14 +278,22 @@ def _first_repeated(values: list[Any]) -> tuple[int, int] | None:
     return next((first[value], k) for k, value in enumerate(values) if first.setdefault(value, k) != k)
 
 
-def _repeated_annotations(rows: list[dict[str, Any]], source: str) -> tuple[str, ...]:
+def _repeated_annotations(rows: list[dict[str, Any]], source: str) -> tuple[Note, ...]:
     ids = [row["id"] for row in rows if type(row.get("id")) in (int, float, str)]
     if (pair := _first_repeated(ids)) is None:
         return ()
-    return (f"{source}: {len(ids) - len(set(ids))} annotation id(s) stand twice, such as {ids[pair[0]]}: all are used",)
+    text = f"{source}: {len(ids) - len(set(ids))} annotation id(s) stand twice, such as {ids[pair[0]]}: all are used"
+    return (Note(text, "repeated-annotation-id", [f"annotation id {value}" for value in _again(ids)]),)
 
 
-def _repeated_files(files: list[str], source: str) -> tuple[str, ...]:
+def _repeated_files(files: list[str], source: str) -> tuple[Note, ...]:
     if (pair := _first_repeated(files)) is None:
         return ()
-    return (f"{source}: {len(files) - len(set(files))} file(s) stand twice under other ids, such as {files[pair[0]]}",)
+    text = f"{source}: {len(files) - len(set(files))} file(s) stand twice under other ids, such as {files[pair[0]]}"
+    return (Note(text, "repeated-file", _again(files)),)
+
+
+def _again(values: list[Any]) -> list[Any]:
+    """Every value that stood before, each time that it comes again."""
+    seen: set[Any] = set()
+    return [value for value in values if value in seen or seen.add(value)]

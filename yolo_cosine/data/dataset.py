@@ -14,6 +14,7 @@ import numpy as np
 
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.notes import Note
 from yolo_cosine.data.places import expand_home, named_yaml, suggest_name
 from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
 from yolo_cosine.errors import UserError, some_of
@@ -26,14 +27,14 @@ class Dataset:
     name: str
     categories: tuple[Category, ...]
     splits: Mapping[str, Index]
-    notes: tuple[str, ...]  # what was found wrong or decided, of the whole and of each split, in words
+    notes: tuple[Note, ...]  # what was found wrong or decided, those of all splits
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(category.name for category in self.categories)
 
 
-def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Dataset:
+def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -> Dataset:
     """Read splits of a data set.
 
     The categories are those of `train`, or of the first split where `train` is not asked for; another split may list a
@@ -42,13 +43,14 @@ def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Datas
 
     Args:
         spec: the path of a data set YAML; a folder in COCO's layout; or a name: `shapes`, or that of a YAML in `data/`.
-        splits: of `train`, `val` and `test`.
+        splits: of `train`, `val` and `test`; None for all that there are.
 
     Raises:
         UserError: for whatever is wrong, naming file, value, rule and remedy.
     """
     path = _locate(spec)
     readers = _folder_splits(path) if os.path.isdir(path) else yaml_splits(path)
+    splits = tuple(readers) if splits is None else splits
     for split in splits:
         if split not in readers:
             there = f"it has {', '.join(readers)}" if readers else "it has none"
@@ -56,12 +58,10 @@ def open_dataset(spec: str, splits: tuple[str, ...] = ("train", "val")) -> Datas
     indexes = {split: readers[split]() for split in splits}
     first = "train" if "train" in splits else splits[0]
     categories = indexes[first].categories
-    notes: list[str] = []
     for split, index in indexes.items():
         if index.categories != categories:
-            indexes[split], note = _with_categories(index, split, categories, first)
-            notes.append(note)
-        notes += index.notes
+            indexes[split] = _with_categories(index, split, categories, first)
+    notes = [note for index in indexes.values() for note in index.notes]
     name = path.resolve().name if os.path.isdir(path) else path.stem
     return Dataset(name, categories, MappingProxyType(indexes), tuple(notes))
 
@@ -86,8 +86,8 @@ def _locate(spec: str) -> Path:
     return path  # a YAML that is not there is read_yaml's to explain
 
 
-def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], first: str) -> tuple[Index, str]:
-    """The same boxes with the classes of the first split, and a note."""
+def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], first: str) -> Index:
+    """The same boxes with the classes of the first split, and a note of those that it does not list."""
     by_id, position = ({c.id: c.name for c in wanted}, {c: k for k, c in enumerate(wanted)})
     wrong = [c for c in index.categories if c not in position]
     if wrong:
@@ -102,9 +102,13 @@ def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], fir
             "give both files the same ids and names"
         )
     to = np.array([position[c] for c in index.categories], dtype=np.int64)
-    absent = ", ".join(repr(c.name) for c in wanted if c not in index.categories)
-    note = f"{index.source}: lists {len(index.categories)} of the {len(wanted)} categories of {first}, not {absent}"
-    return replace(index, categories=wanted, classes=to[index.classes]), note
+    absent = [c.name for c in wanted if c not in index.categories]
+    text = (
+        f"{index.source}: lists {len(index.categories)} of the {len(wanted)} categories of {first}, "
+        f"not {', '.join(map(repr, absent))}"
+    )
+    note = Note(text, "unlisted-category", absent)
+    return replace(index, categories=wanted, classes=to[index.classes], notes=(note, *index.notes))
 
 
 # --- a folder in COCO's layout ----------------------------------------------------------------------------------------

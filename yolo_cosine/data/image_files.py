@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError, some_of
 
 Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and large pictures are in order
@@ -39,12 +40,18 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
         with Image.open(path) as image:
             # Pillow's versions differ in whether a TIFF's size is turned already; its tags are never
             width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
-            # asking a PNG for EXIF that is not in its header would decode all of it
-            known = image.format in _ORIENTED and (image.format != "PNG" or "exif" in image.info)
-            turned = known and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            turned = orientation(image) in (5, 6, 7, 8)
     except Exception:  # a damaged header raises nearly anything in Pillow's plugins
         return None
     return (height, width) if turned else (width, height)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation that OpenCV applies to an opened picture: 1 (as it is stored) to 8."""
+    # asking a PNG for EXIF that is not in its header would decode all of it
+    known = image.format in _ORIENTED and (image.format != "PNG" or "exif" in image.info)
+    value = image.getexif().get(_ORIENTATION, 1) if known else 1
+    return value if value in range(1, 9) else 1
 
 
 def existing(root: Path, files: Sequence[str]) -> np.ndarray:
@@ -58,7 +65,7 @@ def _listing(folder: Path) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name that no file system encodes
         return frozenset()
 
 
@@ -68,7 +75,7 @@ class ImageFiles:
 
     sizes: np.ndarray  # (N, 2) int64, width and height, pixels; 0 where nothing tells
     used: np.ndarray  # (K,) int64, positions, ascending
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarray, *, keep_missing: bool) -> ImageFiles:
@@ -97,8 +104,15 @@ def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarra
     unreadable = there & (sizes <= 0).any(1)
     fate = "kept, and every object on them counts as not found" if keep_missing else "left out"
     notes = [
-        f"{source}: {mask.sum()} of {len(files)} images {what} ({named(files, mask)}; folder {root}): {fate}"
-        for mask, what in ((~there, "are missing"), (unreadable, "have a header that cannot be read"))
+        Note(
+            f"{source}: {mask.sum()} of {len(files)} images {what} ({named(files, mask)}; folder {root}): {fate}",
+            kind,
+            [files[i] for i in np.flatnonzero(mask)],
+        )
+        for mask, kind, what in (
+            (~there, "missing-file", "are missing"),
+            (unreadable, "unreadable-header", "have a header that cannot be read"),
+        )
         if mask.any()
     ]
     if (unreadable | ~there).all():

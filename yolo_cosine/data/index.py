@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError, some_of
 
 
@@ -41,7 +42,7 @@ class Index:
     crowd: np.ndarray  # (M,) bool, regions to ignore
     areas: np.ndarray  # (M,) float64, square pixels, as in the file (COCO: of the mask)
     categories: tuple[Category, ...]  # in the order of the network's outputs
-    notes: tuple[str, ...] = field(default=())  # what was found wrong with the files, in words
+    notes: tuple[Note, ...] = field(default=())  # what was found wrong with the files
 
     def __post_init__(self) -> None:
         for array in (self.image_ids, self.sizes, self.offsets, self.boxes, self.classes, self.crowd, self.areas):
@@ -80,7 +81,7 @@ def build_index(
     images: list[tuple[int, str, int, int]],
     annotations: list[tuple[int, int, tuple[float, float, float, float], float, bool]],
     categories: tuple[Category, ...],
-    notes: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Index:
     """Arrange rows into an index.
 
@@ -132,7 +133,7 @@ class TrainableBoxes:
     xyxy: np.ndarray  # (K, 4) float32, fractions of the image's width and height, 0..1
     classes: np.ndarray  # (K,) int64
     crowd: np.ndarray  # (K,) bool
-    notes: tuple[str, ...]  # what was left out or clipped, in words
+    notes: tuple[Note, ...]  # what was left out or clipped
 
 
 def trainable_boxes(index: Index) -> TrainableBoxes:
@@ -151,12 +152,15 @@ def trainable_boxes(index: Index) -> TrainableBoxes:
     kept = finite & ((end - start) > 0).all(1) & (index.boxes[:, 2:] > 0).all(1)
     outside = kept & ((first < -1) | (last > size + 1)).any(1)
     notes = []
-    for mask, what in ((~kept, "without area inside the image: left out"), (outside, "over the image's edge: clipped")):
+    for mask, kind, what in (
+        (~kept, "box-without-area", "without area inside the image: left out"),
+        (outside, "box-over-edge", "over the image's edge: clipped"),
+    ):
         if mask.any():
-            examples = some_of(
-                np.flatnonzero(mask), lambda k: f"{index.files[index.image_of_box[k]]} {index.boxes[k].tolist()}"
-            )
-            notes.append(f"{index.source}: {mask.sum()} box(es) {what} ({examples}; x, y, w, h)")
+            which = np.flatnonzero(mask)
+            examples = some_of(which, lambda k: f"{index.files[index.image_of_box[k]]} {index.boxes[k].tolist()}")
+            text = f"{index.source}: {len(which)} box(es) {what} ({examples}; x, y, w, h)"
+            notes.append(Note(text, kind, [index.files[i] for i in index.image_of_box[which]], which))
     count = np.bincount(index.image_of_box[kept], minlength=len(index))
     return TrainableBoxes(
         offsets=np.concatenate(([0], np.cumsum(count))).astype(np.int64),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,17 +12,17 @@ import torch
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
-from yolo_cosine.data.index import TrainableBoxes
-from yolo_cosine.data.sampler import augment_params, epoch_draws, epoch_order
-
-T = TypeVar("T")
+from yolo_cosine.data.index import Index, TrainableBoxes
+from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
+from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
+from yolo_cosine.errors import some_of
 
 
 @dataclass(frozen=True, eq=False)
 class TrainBatch:
     """B augmented images with what is on them."""
 
-    indices: np.ndarray  # (B,) int64, the images of the index (the first tile of each mosaic)
+    indices: np.ndarray  # (B,) int64, the images of the index whose turn it is (the first tile of each mosaic)
     images: torch.Tensor  # (B, 3, S, S) uint8 RGB, channels last in memory
     image_of_box: torch.Tensor  # (K,) int64, position in the batch
     classes: torch.Tensor  # (K,) int64
@@ -37,6 +34,25 @@ class TrainBatch:
         """The same batch on a device; the copies do not wait for each other."""
         move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return TrainBatch(indices=self.indices, **move)
+
+    def parts(self, count: int) -> list[TrainBatch]:
+        """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""
+        if count == 1:
+            return [self]
+        size = -(-len(self.images) // count)
+        return [self._part(start, start + size) for start in range(0, len(self.images), size)]
+
+    def _part(self, start: int, stop: int) -> TrainBatch:
+        box, crowd = ((owner >= start) & (owner < stop) for owner in (self.image_of_box, self.image_of_crowd))
+        return TrainBatch(
+            indices=self.indices[start:stop],
+            images=self.images[start:stop],
+            image_of_box=self.image_of_box[box] - start,
+            classes=self.classes[box],
+            boxes=self.boxes[box],
+            image_of_crowd=self.image_of_crowd[crowd] - start,
+            crowds=self.crowds[crowd],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,33 +66,57 @@ class EvalBatch:
 
 
 class TrainLoader:
-    """The training batches of every epoch. With several ranks each gets its share of every global batch."""
+    """The training batches of every epoch. With several ranks each gets its share of every global batch.
+
+    Each image of the index has its turn once an epoch. One that cannot be read hands it on to the next that can, so the
+    number of steps, and what they are trained on, do not depend on when that is found out.
+
+    `tell` is told of threads that hang and are replaced; whoever wants to know sets it.
+    """
 
     def __init__(
         self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
-        rank: int = 0, ranks: int = 1,
+        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT,
     ):  # fmt: skip
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
-        # An image that cannot be decoded is not trained on; found now, it does not even take a place in the batch.
-        self.usable = np.setdiff1d(np.arange(len(store.index)), list(store.unreadable))
+        self.timeout = timeout  # seconds that a thread may be at one batch
+        self.tell: Callable[[str], None] = say_nothing
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
-        whole, rest = divmod(len(self.usable), self.batch)
+        whole, rest = divmod(len(self.store.index), self.batch)
         return whole + (rest >= self.ranks)
 
     def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainBatch]:
-        """The batches of an epoch in order, from number `first` on."""
-        order = self.usable[epoch_order(self.seed, epoch, len(self.usable))]
+        """The batches of an epoch in order, from number `first` on.
+
+        Raises:
+            TrainingFailed: if a batch cannot be made.
+            UserError: if not one image can be read.
+        """
+        order = epoch_order(self.seed, epoch, len(self.store.index))
         draws = epoch_draws(self.seed, epoch, len(self.store.index))
 
-        def make(start: int) -> TrainBatch:
+        def sample(start: int) -> tuple[np.ndarray, AugmentParams]:
             mine = order[start : start + self.batch][self.rank :: self.ranks]
-            params = augment_params(mine, draws, self.usable, self.store.size, self.augment, mosaic)
+            return mine, augment_params(mine, draws, self.store.size, self.augment, mosaic)
+
+        def make(start: int) -> TrainBatch:
+            mine, params = sample(start)
             return _collate(mine, [augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
 
-        yield from _ahead(make, range(first * self.batch, len(self) * self.batch, self.batch), self.workers)
+        def describe(start: int) -> str:
+            mine, params = sample(start)
+            return _named(self.store.index, (*mine, *params.tiles[params.mosaic, 1:].flat))
+
+        jobs = range(first * self.batch, len(self) * self.batch, self.batch)
+        yield from ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
+
+
+def _named(index: Index, images: Iterable[int]) -> str:
+    """The images of a batch in words: each once, as any of them may be the one that matters."""
+    return f"images {some_of(list(dict.fromkeys(index.files[i] for i in images)), most=64)} (folder {index.root})"
 
 
 def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> TrainBatch:
@@ -96,14 +136,20 @@ def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> Trai
 
 
 def eval_batches(
-    store: ImageStore, *, batch: int, stride: int, workers: int, images: np.ndarray | None = None
-) -> Iterator[EvalBatch]:
+    store: ImageStore, *, batch: int, stride: int, workers: int, images: np.ndarray | None = None,
+    timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+) -> Iterator[EvalBatch]:  # fmt: skip
     """All images once, letterboxed and grouped by shape so that little padding is computed on.
 
     Args:
         batch: most images in a batch.
         stride: the network's largest stride; heights and widths are multiples of it.
         images: (K,) int64, only these images.
+        timeout: seconds that a thread may be at one batch.
+        tell: told of threads that were at one for longer and are replaced.
+
+    Raises:
+        TrainingFailed: if a batch cannot be made.
     """
     images = np.arange(len(store.index)) if images is None else images
     shapes = {int(i): _padded_shape(store.index.sizes[i], store.size, stride) for i in images}
@@ -113,7 +159,10 @@ def eval_batches(
         if k == len(ordered) or k - start == batch or shapes[ordered[k]] != shapes[ordered[start]]:
             chunks.append((ordered[start:k], shapes[ordered[start]]))
             start = k
-    yield from _ahead(lambda chunk: _letterbox(store, *chunk), chunks, workers)
+    yield from ahead(
+        lambda chunk: _letterbox(store, *chunk), chunks, workers,
+        describe=lambda chunk: _named(store.index, chunk[0]), timeout=timeout, tell=tell,
+    )  # fmt: skip
 
 
 def _padded_shape(size: np.ndarray, side: int, stride: int) -> tuple[int, int]:
@@ -139,20 +188,3 @@ def _letterbox(store: ImageStore, indices: list[int], shape: tuple[int, int]) ->
 def _shrink(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     ratio = min(shape[0] / image.shape[0], shape[1] / image.shape[1])
     return cv2.resize(image, (max(int(image.shape[1] * ratio), 1), max(int(image.shape[0] * ratio), 1)))
-
-
-def _ahead(make: Callable[..., T], jobs: range | list, workers: int) -> Iterator[T]:
-    """Results of `make(job)` in order, with up to `2 * workers` of them made ahead."""
-    with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="loader") as pool:
-        pending: deque = deque()
-        remaining = iter(jobs)
-        try:
-            for job in remaining:
-                pending.append(pool.submit(make, job))
-                if len(pending) > 2 * max(workers, 1):
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:  # an epoch that is left early does not wait for what nobody will read
-            for future in pending:
-                future.cancel()

@@ -19,7 +19,7 @@ def _shelves() -> tuple[Path, Path]:
 
 def named_yaml(name: str) -> Path | None:
     """`data/NAME.yaml`, or None where there is no such file."""
-    return next((shelf / f"{name}.yaml" for shelf in _shelves() if (shelf / f"{name}.yaml").is_file()), None)
+    return next((shelf / f"{name}.yaml" for shelf in _shelves() if os.path.isfile(shelf / f"{name}.yaml")), None)
 
 
 def suggest_name(name: str) -> str:

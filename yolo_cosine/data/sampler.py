@@ -50,20 +50,19 @@ class AugmentParams:
 
 
 def augment_params(
-    images: np.ndarray, draws: np.ndarray, pool: np.ndarray, size: int, config: AugmentConfig, mosaic: bool = True
+    images: np.ndarray, draws: np.ndarray, size: int, config: AugmentConfig, mosaic: bool = True
 ) -> AugmentParams:
     """Turn an epoch's draws into the parameters of a batch.
 
     Args:
         images: (B,) int64, the images of the batch.
-        draws: (N, 19) of `epoch_draws`, for all images of the data set.
-        pool: (P,) int64, the images from which the other three of a mosaic come.
+        draws: (N, 19) of `epoch_draws`, for all images of the data set; the other three of a mosaic are any of them.
         size: side S of the output, pixels.
         mosaic: False in the mosaic-free end of a run.
     """
     u = draws[images].astype(np.float64)
     signed = 2 * u - 1  # uniform in [-1, 1)
-    others = pool[(u[:, 1:4] * len(pool)).astype(np.int64)]
+    others = (u[:, 1:4] * len(draws)).astype(np.int64)
     return AugmentParams(
         tiles=np.concatenate((images[:, None], others), 1),
         mosaic=(u[:, 0] < config.mosaic) & mosaic,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,16 @@ import numpy as np
 
 from yolo_cosine.data.image_files import SUFFIXES, check_images, in_threads
 from yolo_cosine.data.index import Category, Index, build_index
+from yolo_cosine.data.notes import IGNORED, Note
 from yolo_cosine.errors import UserError
 
 
 @dataclass(frozen=True)
 class VocPart:
-    """One year or set of VOC: its folders, and the list of its images (None: all that have an XML file)."""
+    """One year or set of VOC: its folders, and the list of its images (None: all that have an XML file).
+
+    A list may name images in sub-folders, as `sub/name`, which both folders then have.
+    """
 
     images: Path
     annotations: Path
@@ -75,11 +79,11 @@ def read_voc(
     xmls: list[VocFile] = []
     files: list[str] = []
     for part in parts:
-        pictures = _pictures(part.images)
+        find = _picture_finder(part)
         of_part = in_threads(read, _xml_paths(source, part))
         folder = Path(os.path.relpath(part.images, root)).as_posix()
         xmls += of_part
-        files += [f"{folder}/{_picture_of(xml, pictures)}" for xml in of_part]
+        files += [f"{folder}/{find(xml)}" for xml in of_part]
     sizes = np.array([xml.size for xml in xmls], dtype=np.int64)
     images = check_images(source, root, files, sizes, keep_missing=keep_missing)
     position = {category.name: k for k, category in enumerate(categories)}
@@ -89,9 +93,11 @@ def read_voc(
         for thing in xmls[i].objects:
             area = thing.xywh[2] * thing.xywh[3]
             annotations.append((image_id, position[thing.name], thing.xywh, area, thing.difficult))
-    difficult = sum(crowd for *_, crowd in annotations)
-    notes = (f"{source}: {difficult} object(s) are marked difficult: taken as regions to ignore",) if difficult else ()
-    return build_index(source, root, rows, annotations, categories, images.notes + notes)
+    notes = images.notes
+    if difficult := [files[images.used[image_id - 1]] for image_id, *_, crowd in annotations if crowd]:
+        text = f"{source}: {len(difficult)} object(s) are marked difficult: {IGNORED}"
+        notes += (Note(text, "difficult", difficult),)
+    return build_index(source, root, rows, annotations, categories, notes)
 
 
 # --- which files ------------------------------------------------------------------------------------------------------
@@ -102,7 +108,8 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
         raise UserError(
             f"{source}: annotations: {part.annotations}: there is no such folder; name that of the XML files"
         )
-    there = {path.stem: path for path in sorted(part.annotations.glob("*.xml"))}
+    found = sorted(part.annotations.glob("*.xml") if part.list is None else part.annotations.rglob("*.xml"))
+    there = {path.relative_to(part.annotations).as_posix().removesuffix(".xml"): path for path in found}
     if not there:
         raise UserError(f"{source}: annotations: {part.annotations}: holds no XML file; name the folder that does")
     if part.list is None:
@@ -124,16 +131,23 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
     return [there[stem] for stem in stems]
 
 
-def _pictures(folder: Path) -> dict[str, str]:
-    """File names of the images of a folder, by their name with and without suffix."""
-    names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
-    names = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-    return {os.path.splitext(name)[0]: name for name in names} | {name: name for name in names}
+def _picture_finder(part: VocPart) -> Callable[[VocFile], str]:
+    """What finds the image of an XML file, below the part's images: the one that has its name, in the same sub-folder;
+    failing that the one that the XML names, which is often out of date."""
+    found = sorted(
+        os.path.relpath(os.path.join(folder, name), part.images).replace(os.sep, "/")
+        for folder, _, names in os.walk(part.images)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES
+    )
+    by_stem, by_name = {os.path.splitext(file)[0]: file for file in found}, {file: file for file in found}
 
+    def find(xml: VocFile) -> str:
+        own = xml.path.relative_to(part.annotations).as_posix().removesuffix(".xml")
+        said = f"{own.rpartition('/')[0]}/{xml.filename}".lstrip("/")
+        return by_stem.get(own) or by_name.get(said) or by_stem.get(said) or f"{own}.jpg"
 
-def _picture_of(xml: VocFile, pictures: dict[str, str]) -> str:
-    """The image that has the name of its XML file; failing that the one that the XML names, which is often out of date."""
-    return pictures.get(xml.path.stem) or pictures.get(xml.filename) or f"{xml.path.stem}.jpg"
+    return find
 
 
 # --- one file ---------------------------------------------------------------------------------------------------------

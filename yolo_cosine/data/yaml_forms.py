@@ -3,6 +3,8 @@
 They come in three forms, told apart by what they hold: `format: voc` is Pascal VOC; a split that is a mapping
 (`train: {images: ..., annotations: ...}`) is COCO's JSON; a split that is a folder or a list of images is YOLO's text
 labels, as in Ultralytics' YAMLs. `path` is where the data is; all other paths are below it.
+
+The latter two may name, in `coco`, COCO JSON files for what their labels have no place for (see `exact.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from pydantic import BaseModel, ConfigDict
 
 from yolo_cosine.config.load import read_yaml, validate
 from yolo_cosine.data.coco import read_coco
+from yolo_cosine.data.exact import Held, held_by_voc, held_by_yolo, restore
 from yolo_cosine.data.index import Category, Index
 from yolo_cosine.data.places import expand_home, expand_variables
 from yolo_cosine.data.voc import VocPart, read_voc
-from yolo_cosine.data.yolo import read_yolo
+from yolo_cosine.data.yolo import label_path, read_yolo
 from yolo_cosine.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -51,6 +54,7 @@ class _VocYaml(_Strict):
     path: str | None = None
     names: list[Any] | dict[Any, Any]
     one_based: bool = True
+    coco: dict[str, Any] | None = None  # exact annotations beside the labels: a COCO split for each split
     fetch: Any = None
     train: dict[str, Any] | list[dict[str, Any]] | None = None
     val: dict[str, Any] | list[dict[str, Any]] | None = None
@@ -73,6 +77,7 @@ class _YoloYaml(BaseModel):
     names: list[Any] | dict[Any, Any]
     nc: int | None = None
     kpt_shape: list[int] | None = None
+    coco: dict[str, Any] | None = None
 
 
 def yaml_splits(path: Path) -> dict[str, Reader]:
@@ -122,9 +127,11 @@ def _voc_splits(content: dict[str, Any], path: Path) -> dict[str, Reader]:
             VocPart(root / part.images, root / part.annotations, root / part.list if part.list else None)
             for part in checked
         ]
-        readers[split] = partial(
+        read = partial(
             read_voc, source, root, parts, categories, one_based=config.one_based, keep_missing=split != "train"
         )
+        # an image that no XML speaks of is gone
+        readers[split] = _restored(read, config.coco, path, root, split, held=held_by_voc, stays=lambda _: False)
     return readers
 
 
@@ -142,7 +149,8 @@ def _yolo_splits(content: dict[str, Any], path: Path) -> dict[str, Reader]:
         if value := getattr(config, split):
             source = f"{path}: {split}"
             values = [value] if isinstance(value, str) else value
-            readers[split] = partial(_read_yolo_split, source, root, values, categories, keypoints)
+            read = partial(_read_yolo_split, source, root, values, categories, keypoints)
+            readers[split] = _restored(read, config.coco, path, root, split, held=held_by_yolo, stays=_has_labels)
     return readers
 
 
@@ -159,6 +167,31 @@ def _read_yolo_split(
             raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}; mend the path")
         entries.append(entry)
     return read_yolo(source, root, entries, categories, keypoint_columns=keypoints)
+
+
+def _has_labels(image: Path) -> bool:
+    return os.path.exists(label_path(str(image)))
+
+
+def _restored(
+    read: Reader,
+    coco: Mapping[str, Any] | None,
+    yaml: Path,
+    root: Path,
+    split: str,
+    *,
+    held: Held,
+    stays: Callable[[Path], bool],
+) -> Reader:
+    """A reader of label files that looks into the COCO JSON beside them, where the YAML names one for the split."""
+    if not coco or split not in coco:
+        return read
+    source = f"{yaml}: coco: {split}"
+    if not isinstance(coco[split], dict):
+        raise UserError(f"{source}: {coco[split]!r} is no mapping; write {{images: FOLDER, annotations: FILE.json}}")
+    part = _checked(coco[split], source, _CocoSplit)
+    json, images = root / part.annotations, root / part.images
+    return lambda: restore(read(), json, images, held, keep_missing=split != "train", stays=stays)
 
 
 # --- what the forms share ---------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 
 from yolo_cosine.data.image_files import SUFFIXES, check_images, in_threads
 from yolo_cosine.data.index import Category, Index, build_index
+from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError
 
 _OTHER_PICTURES = frozenset({".dng", ".gif", ".heic", ".heif"})  # pictures that OpenCV does not decode everywhere
@@ -75,14 +77,15 @@ def read_yolo(
             pixels = (x * width, y * height, w * width, h * height)
             annotations.append((image_id, box.klass, pixels, pixels[2] * pixels[3], False))
     if outside:
-        notes.append(
+        text = (
             f"{source}: {len(outside)} box(es) reach over the image's edge by more than {_LITTLE:.0%} of its side, the "
             f"first at {outside[0]}: training clips them"
         )
+        notes.append(Note(text, "label-over-edge", outside))
     return build_index(source, root, rows, annotations, categories, (*images.notes, *notes))
 
 
-def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[str], list[str]]:
+def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[str], list[Note]]:
     """The absolute paths of all images of the entries, sorted and each once; and notes.
 
     Raises:
@@ -90,14 +93,14 @@ def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[
     """
     listed: list[str] = []
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry):
             listed += [
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(entry, followlinks=True)
                 for name in names
                 if not name.startswith(".")  # such as macOS' ._photo.jpg, which is no picture
             ]
-        elif entry.is_file():
+        elif os.path.isfile(entry):
             listed += _read_list(entry, root)
         else:
             raise UserError(f"{source}: {entry}: there is no such folder or list of images; mend the data set's YAML")
@@ -110,9 +113,13 @@ def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[
     unique = sorted(set(images))
     notes = []
     if others:
-        notes.append(f"{source}: {len(others)} picture(s) of a kind that is not read, such as {others[0]}: left out")
+        text = f"{source}: {len(others)} picture(s) of a kind that is not read, such as {others[0]}: left out"
+        notes.append(Note(text, "unread-format", others))
     if len(unique) < len(images):
-        notes.append(f"{source}: {len(images) - len(unique)} image(s) are listed more than once: each is used once")
+        text = f"{source}: {len(images) - len(unique)} image(s) are listed more than once: each is used once"
+        notes.append(
+            Note(text, "repeated-listing", [path for path, n in Counter(images).items() for _ in range(n - 1)])
+        )
     return unique, notes
 
 

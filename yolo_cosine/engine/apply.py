@@ -26,11 +26,15 @@ class AppliedSchedule:
     def __init__(self, optimizer: optim.Optimizer, groups: tuple[Group, ...], schedule: RunSchedule) -> None:
         self._optimizer = optimizer
         self._groups = groups
-        self._schedule = schedule
         self._decays = [settings["weight_decay"] for settings in optimizer.param_groups]
-        adam = "betas" in optimizer.param_groups[0]
-        self._beta1 = schedule.momentum if schedule.beta1 and adam else None
         self.factor = 1.0
+        self.follow(schedule)
+
+    def follow(self, schedule: RunSchedule) -> None:
+        """Apply another schedule from the next step on."""
+        self._schedule = schedule
+        adam = "betas" in self._optimizer.param_groups[0]
+        self._beta1 = schedule.momentum if schedule.beta1 and adam else None
         self.reset()
 
     def reset(self, factor: float | None = None) -> None:

@@ -16,14 +16,18 @@ import yolo_cosine
 from yolo_cosine import events
 from yolo_cosine.config.duration import parse_duration, parse_time
 from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION, UNREADABLE_IN_TRAINING
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.prints import fingerprint
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
+from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import UserError
 from yolo_cosine.evaluate import Evaluator
@@ -55,8 +59,12 @@ def build_trainer(
     emit: Callable[[events.Event], None],
     precision: Precision,
     world: World,
+    fresh: bool = True,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
+
+    Args:
+        fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -91,31 +99,33 @@ def build_trainer(
         near = max(round(config.imgsz / stride), 1) * stride
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
-    with world.main_first():  # a named checkpoint is downloaded
-        transfer = load_weights(model, config)
-    if transfer is not None:
-        notify(str(transfer), transfer.is_poor)
+    if fresh:
+        with world.main_first():  # a named checkpoint is downloaded
+            transfer = load_weights(model, config)
+        if transfer is not None:
+            notify(str(transfer), transfer.is_poor)
     frozen = detector.freeze(model, config.freeze)
     if frozen:
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store, val_store = (open_store(index, config, config.imgsz, notify) for index in (train, val))
+    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING)
+    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
     loader = TrainLoader(
-        store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size
-    )
-    if config.imgsz == stride and 1 in (config.batch, len(loader.usable) % config.batch):
+        store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
+        timeout=config.worker_timeout,
+    )  # fmt: skip
+    if config.imgsz == stride and 1 in (config.batch, len(train) % config.batch):
         raise UserError(
             f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
-            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(loader.usable)} images fill"
+            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(train)} images fill"
         )
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
     for note in schedule.notes:
         notify(note)
-    eval_every = parse_duration(config.eval_every).steps(len(loader), schedule.steps)
-    if eval_every < 1:
+    if parse_duration(config.eval_every).steps(len(loader), schedule.steps) < 1:
         raise UserError(f"eval_every: {config.eval_every} is less than a step of this run; write at least 1it")
     save_every = config.checkpoint.every
     if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
@@ -124,7 +134,7 @@ def build_trainer(
     return Trainer(
         config=config,
         run_dir=run_dir,
-        checkpoints=CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep),
+        saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
         wrapped=world.wrap(model, precision.device),
         loss=loss,
@@ -133,12 +143,21 @@ def build_trainer(
         groups=groups,
         schedule=schedule,
         loader=loader,
-        evaluator=Evaluator(val_store, config, batch=config.batch, workers=workers, precision=precision, world=world),
+        evaluator=Evaluator(
+            val_store,
+            config,
+            batch=config.batch,
+            workers=workers,
+            precision=precision,
+            world=world,
+            timeout=config.worker_timeout,
+        ),
         precision=precision,
         world=world,
         emit=emit,
-        eval_every=eval_every,
         facts=_facts(config, data, model, precision, world, loader),
+        environment=describe_environment(precision, world),
+        data_prints={split: fingerprint(index) for split, index in data.splits.items()},
     )
 
 
@@ -153,7 +172,7 @@ def _facts(
         "weights": config.weights,
         "optimizer": config.optimizer,
         "data": data.name,
-        "train_images": len(loader.usable),
+        "train_images": len(loader.store.index),
         "val_images": len(data.splits["val"]),
         "device": str(device),
         "hardware": f"{name}, {os.cpu_count()} cores",

@@ -1,11 +1,13 @@
 """Files that a run can go on from: written beside, flushed, renamed, and marked as whole by a sidecar.
 
-A run's folder `checkpoints` has one for every step at which it was saved, `step-00001234.pt` after 1234 steps, of which
-the newest few and the best are kept.
+A run's folder `checkpoints` has one for every moment at which it was saved: `step-00001234.pt` after 1234 steps, or
+`step-00001234-unevaluated.pt` where the evaluation that belongs to that step was still to come. The newest few and the
+best are kept. A name stands for one state, so no whole checkpoint is ever written over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,35 +22,65 @@ import torch
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader finds the old file or the new one, and never a part of one."""
+    """Put `data` at `path` so that a reader finds the old file or the new one, and never a part of one.
+
+    Raises:
+        OSError: if it cannot be written; the old file is as it was then.
+    """
     os.replace(_write_beside(path, data), path)
+    _sync_folder(path.parent)
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
     beside = path.with_name(f".{path.name}.tmp")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        beside.unlink(missing_ok=True)  # on a full disk a part of a file is in the way of the next
+        raise
     return beside
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint and, last of all, its sidecar `<name>.json` with size, SHA-256 and `facts`.
+def _sync_folder(folder: Path) -> None:
+    """Make renames in a folder outlive a power cut, where the system can (POSIX)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
-    Both are on disk before either takes the place of the old one, so a full disk costs nothing that was saved.
 
-    Args:
-        state: tensors and plain values only, so that it loads with `weights_only=True`.
-    """
+def pack_state(state: Mapping[str, Any]) -> bytes:
+    """The bytes of a checkpoint. `state` holds tensors and plain values only, so that it loads with `weights_only=True`."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    data = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def write_checkpoint(path: Path, data: bytes, facts: Mapping[str, Any]) -> None:
+    """Write a packed state and, last of all, its sidecar `<name>.json` with size, SHA-256 and `facts`.
+
+    Both are on disk before either gets its name, so a full disk costs nothing that was saved.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left of it then.
+    """
     mark = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}
     sidecar = path.with_suffix(".json")
-    beside = _write_beside(path, data), _write_beside(sidecar, json.dumps(mark, indent=1).encode())
-    os.replace(beside[0], path)
-    os.replace(beside[1], sidecar)
+    beside = _write_beside(path, data)
+    try:
+        beside_sidecar = _write_beside(sidecar, json.dumps(mark, indent=1).encode())
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    os.replace(beside, path)
+    _sync_folder(path.parent)  # the mark of validity must not be there before what it marks
+    os.replace(beside_sidecar, sidecar)
+    _sync_folder(path.parent)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -57,25 +89,31 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it has no sidecar, or is not the file that the sidecar describes.
     """
+    return torch.load(io.BytesIO(_read_whole(path)), map_location="cpu", weights_only=True)
+
+
+def _read_whole(path: Path) -> bytes:
     try:
         mark = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: is not a whole checkpoint: {error}") from None
-    if len(data) != mark.get("bytes") or hashlib.sha256(data).hexdigest() != mark.get("sha256"):
+    described = isinstance(mark, dict) and (mark.get("file"), mark.get("bytes"), mark.get("sha256"))
+    if described != (path.name, len(data), hashlib.sha256(data).hexdigest()):
         raise ValueError(f"{path}: differs from what its sidecar describes; it is torn or damaged")
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return data
 
 
-_NAME = re.compile(r"step-(\d+)\.pt")
+_NAME = re.compile(r"step-(\d+)(-unevaluated)?\.pt")
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A checkpoint as its sidecar describes it."""
+    """A checkpoint as its name and its sidecar describe it."""
 
     path: Path
     step: int  # steps done
+    evaluated: bool  # False if the evaluation after the last of them was still to come
     best: bool  # better than all before
 
 
@@ -86,56 +124,68 @@ class CheckpointFolder:
     path: Path
     keep: int = 2  # newest ones; the best is kept besides
 
-    def save(self, state: Mapping[str, Any], step: int, best: bool, facts: Mapping[str, Any]) -> Path:
-        """Write the checkpoint after `step` steps, and delete those that are not kept.
+    def place(self, step: int, evaluated: bool) -> Path:
+        """Where the checkpoint after `step` steps belongs."""
+        return self.path / f"step-{step:08d}{'' if evaluated else '-unevaluated'}.pt"
 
-        Raises:
-            OSError: if it cannot be written; nothing that was saved is lost then.
-        """
-        path = self.path / f"step-{step:08d}.pt"
-        save_checkpoint(path, state, {"step": step, "best": best, **facts})
-        self.prune(self.keep)
-        return path
+    def has(self, path: Path) -> bool:
+        """Whether a checkpoint is there, whole."""
+        try:
+            return bool(_read_whole(path))
+        except ValueError:
+            return False
 
     def marked(self) -> list[Marked]:
         """All with a readable sidecar, the newest first. Whether one is whole, `load_checkpoint` tells."""
         found = []
-        for path in self.path.glob("step-*.pt"):
-            match = _NAME.fullmatch(path.name)
+        for path, step, evaluated in self._names():
             try:
                 mark = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-                found.append(Marked(path, int(match[1]), bool(mark["best"])))  # type: ignore[index]
+                found.append(Marked(path, step, evaluated, bool(mark["best"])))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        return sorted(found, key=lambda m: m.step, reverse=True)
+        return found
 
-    def prune(self, keep: int) -> None:
-        """Delete all but the `keep` newest and the best. The mark of validity goes first."""
-        marked = self.marked()
-        best = next((m for m in marked if m.best), None)
-        for m in marked[keep:]:
-            if m != best:
-                m.path.with_suffix(".json").unlink(missing_ok=True)
-                m.path.unlink(missing_ok=True)
+    def prune(self, step: int, keep: int | None = None) -> None:
+        """Delete all but the newest (`keep` of them) and the best, after a save at `step`; the mark of validity goes first.
+
+        What stands for a later step is of a past that was given up, as after a damaged checkpoint, and goes too; so does
+        what an interrupted write left.
+        """
+        current = [m for m in self.marked() if m.step <= step]
+        kept = {m.path for m in current[: keep or self.keep]} | {m.path for m in [m for m in current if m.best][:1]}
+        for path, _, _ in self._names():
+            if path not in kept:
+                path.with_suffix(".json").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+        for rest in self.path.glob(".*.tmp"):
+            rest.unlink(missing_ok=True)
 
     def newest(self) -> tuple[Marked | None, dict[str, Any], list[str]]:
         """The newest whole checkpoint, its content, and what is wrong with those after it. None if there is none."""
         problems = []
-        for path in sorted(self.path.glob("step-*.pt"), reverse=True):
+        for path, step, evaluated in self._names():
             try:
                 state = load_checkpoint(path)
-            except ValueError as error:
-                problems.append(str(error))
+                best = next(m.best for m in self.marked() if m.path == path)
+            except (ValueError, StopIteration) as error:
+                problems.append(str(error) or f"{path}: its sidecar cannot be read")
                 continue
-            return next(m for m in self.marked() if m.path == path), state, problems
+            return Marked(path, step, evaluated, best), state, problems
         return None, {}, problems
 
-    def best(self) -> dict[str, Any] | None:
-        """The content of the best one, if it is whole."""
+    def best(self) -> tuple[Marked | None, dict[str, Any]]:
+        """The best one and its content, if it is whole."""
         for m in self.marked():
             if m.best:
                 try:
-                    return load_checkpoint(m.path)
+                    return m, load_checkpoint(m.path)
                 except ValueError:
-                    return None
-        return None
+                    break
+        return None, {}
+
+    def _names(self) -> list[tuple[Path, int, bool]]:
+        """Path, steps done and whether evaluated of every file with the name of a checkpoint, the newest first."""
+        matches = [(path, _NAME.fullmatch(path.name)) for path in self.path.glob("step-*.pt")]
+        names = [(path, int(m[1]), m[2] is None) for path, m in matches if m is not None]
+        return sorted(names, key=lambda name: name[1:], reverse=True)

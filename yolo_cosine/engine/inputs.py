@@ -11,7 +11,6 @@ import torch
 from yolo_cosine.config.schema import DataConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Index
-from yolo_cosine.errors import UserError, some_of
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -25,11 +24,15 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
     return 1 if device.type == "cpu" else min(os.cpu_count() or 1, 16)
 
 
-def open_store(index: Index, config: DataConfig, size: int, notify: Notify) -> ImageStore:
+def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:
     """Decode a split into memory where it fits, at `size` pixels, and name what cannot be read.
+
+    Args:
+        fate: what becomes of an image that cannot be read: UNREADABLE_IN_TRAINING or UNREADABLE_IN_EVALUATION.
 
     Raises:
         UserError: if not one image can be read.
+        TrainingFailed: if the disk does not answer, or fails for one image after another.
     """
     told = time.monotonic()
 
@@ -39,15 +42,11 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify) -> I
             told = time.monotonic()
             notify(f"{index.source}: {done:,} of {total:,} images read into memory", False)
 
-    store = ImageStore(index, size, config.cache, os.cpu_count() or 1, progress)
-    unreadable = store.untold()
-    if unreadable:
-        files = some_of(unreadable, lambda i: str(index.path(i)))
-        if len(unreadable) == len(index):
-            raise UserError(f"{index.source}: none of the {len(index)} images can be read ({files}); mend the files")
-        notify(
-            f"{index.source}: {len(unreadable)} image(s) cannot be read: {files}; training leaves them out, "
-            "evaluation counts what is on them as not found",
-            True,
-        )
+    store = ImageStore(
+        index, size, config.cache, os.cpu_count() or 1, progress, fate=fate, timeout=config.worker_timeout,
+        tell=lambda text: notify(text, True),
+    )  # fmt: skip
+    store.readable(0)  # is there any image at all?
+    if news := store.news():
+        notify(news, True)
     return store

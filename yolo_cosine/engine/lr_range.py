@@ -77,7 +77,7 @@ def lr_range_test(
                 trainer.train_step(next(batches), trainer.schedule.steps - 1)
         except TrainingFailed:
             break
-        loss = trainer.sums[0].sum().item() / per_update
+        loss = trainer.sums[0, :-1].sum().item() / per_update
         if not math.isfinite(loss):
             break
         average = _BETA * average + (1 - _BETA) * loss

@@ -16,7 +16,11 @@ from yolo_cosine.errors import UserError
 Extend = Literal["stretch", "continue", "restart"]
 
 # Keys that change nothing in what is computed.
-_HARMLESS = {"workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name"}
+_HARMLESS = {
+    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
+    "nonfinite", "worker_timeout",
+    "data",  # the content is compared, wherever it lies
+}  # fmt: skip
 # Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
 _TOLD = {"device", "precision", "deterministic"}
 _WAYS = (
@@ -34,6 +38,7 @@ class Resumed:
     config: RunConfig
     state: dict[str, Any]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]  # of what is not as it was, or not as it should be
 
 
 def find_run(given: str, root: Path) -> Path:
@@ -65,8 +70,9 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
     if marked is None:
         what = f"; {'; '.join(problems)}" if problems else ""
         raise UserError(f"{run_dir}: has no whole checkpoint to go on from{what}; begin the run anew")
-    notes = [f"passed over: {problem}" for problem in problems]
-    notes += _check_changes(begun, wanted, run_dir)
+    warnings = [f"passed over: {problem}" for problem in problems]
+    warnings += _check_changes(begun, wanted, run_dir)
+    notes = []
     if wanted.epochs != begun.epochs:
         wanted, note = _longer(begun, wanted, extend, marked.step, state)
         notes.append(note)
@@ -75,7 +81,7 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
             f"--extend: the run has epochs={begun.epochs} already; say how long it shall be, as in epochs=200"
         )
     notes.append(f"going on after {marked.step} steps, from {marked.path.name}")
-    return Resumed(run_dir, wanted, state, tuple(notes))
+    return Resumed(run_dir, wanted, state, tuple(notes), tuple(warnings))
 
 
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
@@ -160,8 +166,17 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
     return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
 
 
-def copy_record(source: Path, run_dir: Path) -> None:
-    """Give a branch the record of the run that it comes from; what came after the branching is dropped when it starts."""
-    record = source / "metrics.jsonl"
+def copy_past(source: Path, run_dir: Path, step: int) -> None:
+    """Give a branch the records and the best checkpoint of the run that it comes from.
+
+    Args:
+        step: steps done at the branching; the sinks drop what the records say of later ones.
+    """
+    record, logs = source / "metrics.jsonl", source / "tensorboard"
     if record.is_file():
         shutil.copyfile(record, run_dir / "metrics.jsonl")
+    if logs.is_dir():
+        shutil.copytree(logs, run_dir / "tensorboard")
+    best = next((m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step <= step), None)
+    for file in (best.path, best.path.with_suffix(".json")) if best else ():
+        shutil.copyfile(file, run_dir / "checkpoints" / file.name)

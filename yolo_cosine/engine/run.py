@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from yolo_cosine import events
-from yolo_cosine.config.load import dump_config
 from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.build import build_trainer
-from yolo_cosine.engine.checkpoint import write_atomically
-from yolo_cosine.engine.distributed import join_world, leave_world
+from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
+from yolo_cosine.engine.environment import environment_notes
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
-from yolo_cosine.engine.resume import copy_record
+from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
+from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
-from yolo_cosine.errors import UserError
-from yolo_cosine.evaluate import write_predictions
+from yolo_cosine.errors import TrainingFailed, UserError
+from yolo_cosine.evaluate import Detections, write_predictions
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
@@ -34,6 +35,12 @@ class Start:
     state: dict[str, Any] | None = None
     record_of: Path | None = None  # the folder of the run whose record comes before its own
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is the run itself that goes on, and not another that begins from its state."""
+        return self.run_dir is not None
 
 
 def train(config: RunConfig, start: Start | None = None) -> Path:
@@ -45,13 +52,19 @@ def train(config: RunConfig, start: Start | None = None) -> Path:
     Raises:
         UserError: for a mistake in configuration or data, before anything is trained or written.
         TrainingFailed: if training cannot go on; what was saved stays.
+        Interrupted: if a signal ended it, saying how to go on.
     """
-    start = start or Start()
+    with StopSignals() as stops:
+        return _train(config, start or Start(), stops)
+
+
+def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     begun: Trainer | None = None
+    complete = False
     try:
         _check_root(Path(config.runs))
 
@@ -60,26 +73,52 @@ def train(config: RunConfig, start: Start | None = None) -> Path:
                 return start.run_dir
             return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
 
+        for note in start.warnings:
+            hub.emit(events.Notice(note, warning=True))
         for note in start.notes:
             hub.emit(events.Notice(note))
-        trainer = build_trainer(config, make_run_dir, hub.emit, precision, world)
+        trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
+        trainer.stops = stops
         if start.state is not None:
-            _restore(trainer, start.state)
+            for note in _restore(trainer, start.state, start.goes_on):
+                hub.emit(events.Notice(note, warning=True))
         if world.is_main:
             if start.record_of is not None:
-                copy_record(start.record_of, trainer.run_dir)
-            _add_sinks(hub, trainer.run_dir, config, new=start.run_dir is None)
+                copy_past(start.record_of, trainer.run_dir, trainer.progress.step)
+            _add_sinks(hub, trainer, new=not start.goes_on)
         begun = trainer
         trainer.fit()
+        complete = True
+    except RuntimeError as error:
+        if world.watch is None or not ended_elsewhere(error):
+            raise
+        said = world.watch.wait() or "one is gone without a word, as after a kill or out of the host's memory"
+        folder = f"; go on with --resume {begun.run_dir}" if begun is not None else ""
+        raise TrainingFailed(f"another process of the run failed: {said}{folder}") from None
     finally:
         hub.close()
-        leave_world(world)
-        if world.is_main and begun is not None:  # also after an interrupt: what was measured can be looked at
-            _derive(begun)
+        leave_world(world, sys.exc_info()[1])
+        # also of a run that was cut short: what was measured can be looked at. But who asks twice, or by SIGTERM, is in
+        # a hurry
+        if world.is_main and begun is not None and (complete or stops.patient):
+            _derive(begun, complete)
     return trainer.run_dir
 
 
-def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
+def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str]:
+    """Put the trainer into the state of a checkpoint; returns what is not as it was, in words.
+
+    Raises:
+        UserError: if the state does not fit, or the data is not what the run was begun with.
+    """
+    notes = environment_notes(state.get("environment", {}), trainer.environment)
+    changed = differences(state.get("data", {}), trainer.data_prints)
+    if changed and goes_on:
+        raise UserError(
+            f"{trainer.config.data}: is not the data that the run was begun with: {'; '.join(changed)}; put it back, or "
+            f"begin a new run from its weights (weights={trainer.run_dir}/weights/last.pt)"
+        )
+    notes += [f"the data is not that of the run before: {change}" for change in changed]
     try:
         restore(trainer, state)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -89,11 +128,13 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
         raise UserError(
             f"the checkpoint was made after {step} steps, and this run has {trainer.schedule.steps} ({spe} an epoch)"
         )
+    return notes
 
 
-def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig, new: bool) -> None:
+def _add_sinks(hub: SinkHub, trainer: Trainer, new: bool) -> None:
+    run_dir, config = trainer.run_dir, trainer.config
     try:
-        write_atomically(run_dir / "config.yaml", dump_config(config).encode())
+        trainer.saver.write_config(config)
         hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
         if config.tensorboard:
             from yolo_cosine.sinks.tensorboard import TensorBoardSink  # only now: it takes a second to import
@@ -107,12 +148,16 @@ def _add_sinks(hub: SinkHub, run_dir: Path, config: RunConfig, new: bool) -> Non
         ) from None
 
 
-def _derive(trainer: Trainer) -> None:
-    """Write what follows from the record and the best evaluation; one that fails leaves the others alone."""
+def _derive(trainer: Trainer, complete: bool) -> None:
+    """Write what follows from the record and the best evaluation; one that fails leaves the others alone.
+
+    Args:
+        complete: whether the run came to its end; else nothing is evaluated anew for it.
+    """
     run_dir, config = trainer.run_dir, trainer.config
 
     def predictions() -> None:
-        found = trainer.detections_of_best()
+        found = _detections_of_best(trainer) if complete else trainer.best_detections
         if found is None:
             return
         if not len(found.score):
@@ -134,6 +179,16 @@ def _derive(trainer: Trainer) -> None:
             write()
         except (OSError, UserError) as error:
             print(f"warning: {run_dir / name} was not written: {error}", file=sys.stderr)
+
+
+def _detections_of_best(trainer: Trainer) -> Detections | None:
+    """What the best weights find on the validation images; they are run again if that was before a resume."""
+    if trainer.best_detections is None and trainer.progress.best_epoch is not None:
+        marked, state = trainer.saver.folder.best()
+        if marked is not None:
+            trainer.ema.model.load_state_dict(state["ema"])
+            return trainer.evaluator(trainer.ema.model)[1]
+    return trainer.best_detections
 
 
 def _check_root(root: Path) -> None:

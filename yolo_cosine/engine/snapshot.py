@@ -26,12 +26,15 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "optimizer": trainer.optimizer.state_dict(),
         "gradients": [p.grad for p in trainer.trained] if trainer.window else None,
         "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
+        "statistics": trainer.statistics if trainer.window else None,
         "sums": trainer.sums,
         "scaler": trainer.scaler.state_dict(),
         "progress": vars(trainer.progress).copy(),
         "generator": torch.get_rng_state(),
         "config": dump_config(trainer.config),
         "names": list(trainer.loader.store.index.names),
+        "data": dict(trainer.data_prints),
+        "environment": dict(trainer.environment),
     }
 
 
@@ -42,14 +45,15 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.ema.model.load_state_dict(state["ema"])
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.apply_schedule.reset()
-    for parameter, gradient in zip(trainer.trained, state["gradients"] or (), strict=bool(state["gradients"])):
+    gradients = state["gradients"] or [None] * len(trainer.trained)
+    for parameter, gradient in zip(trainer.trained, gradients, strict=True):
         parameter.grad = None if gradient is None else gradient.to(device)
     trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
+    for own, saved in zip(trainer.statistics, state["statistics"] or trainer.current_statistics, strict=True):
+        own.copy_(saved)
     trainer.sums.copy_(state["sums"])
     trainer.scaler.load_state_dict(state["scaler"])
     for name, value in state["progress"].items():
         setattr(trainer.progress, name, value)
-    if trainer.progress.plateau:
-        trainer.apply_schedule.reset(trainer.progress.plateau["factor"])
+    trainer.set_factor()
     torch.set_rng_state(state["generator"])

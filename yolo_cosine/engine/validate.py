@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from yolo_cosine.config.schema import ValConfig
+from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION
 from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.index import Index
 from yolo_cosine.engine.inputs import Notify, open_store, resolve_workers
@@ -41,9 +42,14 @@ def evaluate_checkpoint(
         notify(note, True)
     columns = class_columns(tuple(model.names.values()), data.names, weights)
     size = config.imgsz if sized or trained_size is None else trained_size
-    store = open_store(index, config, size, notify)
+    store = open_store(index, config, size, notify, fate=UNREADABLE_IN_EVALUATION)
     model = model.to(device)
-    found = detect(model, store, config, batch=config.batch, workers=workers, precision=precision)
+    found = detect(
+        model, store, config, batch=config.batch, workers=workers, precision=precision, timeout=config.worker_timeout,
+        tell=lambda text: notify(text, True),
+    )  # fmt: skip
+    if news := store.news():  # those that were found on the way
+        notify(news, True)
     label = columns[found.label]
     known = label >= 0
     found = replace(

@@ -48,6 +48,11 @@ class DetectionLoss:
         self._strides = [float(s) for s in model.stride]
         self.names = tuple(self._parts[0].loss_names)
 
+    def plan(self, epochs: int) -> None:
+        """Let the balance of an end-to-end head's two branches shift over `epochs`."""
+        for part in self._parts:
+            part.hyp.epochs = epochs
+
     def start_epoch(self, epoch: int) -> None:
         """Set the balance of an end-to-end head's two branches, which is a function of the epoch."""
         if isinstance(self._criterion, E2ELoss):

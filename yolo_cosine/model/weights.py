@@ -192,8 +192,9 @@ def _taken_over(given: Tensor | None, value: Tensor, rows: tuple[int, int] | Non
 
 
 def export_ultralytics(
-    model: nn.Module, train_args: Mapping[str, Any], results: Mapping[str, float], epoch: int
-) -> bytes:
+    model: nn.Module, train_args: Mapping[str, Any], results: Mapping[str, float], epoch: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> bytes:  # fmt: skip
     """An Ultralytics checkpoint of `model`, float32, that opens in `ultralytics.YOLO(...)`.
 
     Args:
@@ -201,8 +202,12 @@ def export_ultralytics(
         train_args: what Ultralytics calls train_args; keys that it does not know are left out.
         results: metrics of these weights.
         epoch: 0-based.
+        weights: a state dict to take in place of the model's own.
     """
-    network = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    network = copy.deepcopy(model)
+    if weights is not None:
+        network.load_state_dict(weights)
+    network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)
     network.criterion = None
     network.args = {**DEFAULT_CFG_DICT, **{k: v for k, v in train_args.items() if k in DEFAULT_CFG_DICT}}
     for parameter in network.parameters():

@@ -1,0 +1,78 @@
+"""Several processes: a failing one ends all, and another number of them goes on with the same data."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from yolo_cosine import train
+from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.sinks.jsonl import read_records
+
+# what a rank does at a step, in place of training on
+TROUBLE = """
+import os, signal, sys
+from yolo_cosine import train
+from yolo_cosine.engine.trainer import Trainer
+original = Trainer.train_step
+def troubled(self, batch, step):
+    if step == 4 and self.world.rank == 1:
+        {action}
+    return original(self, batch, step)
+Trainer.train_step = troubled
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_stops_all_of_them_well(write_run, tmp_path):
+    script = tmp_path / "troubled.py"
+    script.write_text(TROUBLE.format(action="os.kill(os.getpid(), signal.SIGTERM)"))
+    config = write_run(checkpoint={"every": "2ep", "keep": 2})
+    done, _ = torchrun("--cfg", str(config), script=script)
+    assert done.returncode != 0 and done.stderr.count("stopped by SIGTERM after 5 of 9 steps; everything is saved") == 1
+    assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 5
+
+
+def torchrun(*arguments, script=None, ranks=2):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    what = [str(script)] if script else ["-m", "yolo_cosine.train"]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port), *what,
+        *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
+    return done, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("action", "parts"),
+    [
+        ("raise ValueError('a bad rank')", ["rank 1", "a bad rank"]),
+        ("os.kill(os.getpid(), signal.SIGKILL)", ["another process of the run failed"]),
+    ],
+    ids=["raises", "is killed"],
+)
+def test_one_that_fails_takes_the_others_down_and_one_process_goes_on(write_run, tmp_path, action, parts, capsys):
+    script = tmp_path / "troubled.py"
+    script.write_text(TROUBLE.format(action=action))
+    done, seconds = torchrun("--cfg", str(write_run(checkpoint={"every": "1it", "keep": 2})), script=script)
+    assert done.returncode != 0 and seconds < 90
+    for part in parts:
+        assert part in done.stderr, done.stderr[-3000:]
+    run = tmp_path / "runs/run"
+    assert CheckpointFolder(run / "checkpoints").newest()[0].step == 4
+    # on another number of processes
+    assert train.main(["--resume", str(run)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "processes was 2 and is 1 now" in said and "every step has the same images" in said
+    steps = [r["step"] for r in read_records(run / "metrics.jsonl") if r["event"] == "step"]
+    assert steps == list(range(9))

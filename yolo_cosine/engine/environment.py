@@ -1,0 +1,60 @@
+"""What a run's numbers depend on besides configuration and data: versions, device, threads, processes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import cv2
+import torch
+
+import yolo_cosine
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.precision import Precision
+
+_PACKAGES = ("torch", "ultralytics", "numpy", "hotcoco")
+
+
+def describe_environment(precision: Precision, world: World) -> dict[str, str]:
+    """Name and value of everything that can change a bit of the result."""
+    device = precision.device
+    on_gpu = device.type == "cuda"
+    return {
+        "yolo_cosine": yolo_cosine.__version__,
+        **{name: version(name) for name in _PACKAGES},
+        "opencv": cv2.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "device": torch.cuda.get_device_name(device) if on_gpu else f"{device.type}, {_processor()}",
+        "cuda": str(torch.version.cuda) if on_gpu else "none",
+        "precision": precision.name,
+        # sums are split among them, and so rounded in another order
+        "threads": "any" if on_gpu else str(torch.get_num_threads()),
+        "processes": str(world.size),
+    }
+
+
+_EFFECTS = {
+    "processes": "every step has the same images, each process a share of them; the norms take their means over other "
+    "shares, and sums are rounded in another order",
+    "threads": "sums are rounded in another order",
+}
+
+
+def environment_notes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """In words, what is another than it was when a checkpoint was made. None of it stops a run from going on."""
+    return [
+        f"{name} was {before[name]} and is {now.get(name, 'not there')} now: the run goes on, but not bit for bit"
+        + (f" ({_EFFECTS[name]})" if name in _EFFECTS else "")
+        for name in before
+        if before[name] != now.get(name)
+    ]
+
+
+def _processor() -> str:
+    """The name of the CPU: kernels are chosen by what it can do."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

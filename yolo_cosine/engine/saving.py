@@ -1,0 +1,167 @@
+"""What a run saves and when it finds no room for it: checkpoints to go on from, and weights for Ultralytics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from yolo_cosine import events
+from yolo_cosine.config.load import dump_config
+from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.engine.checkpoint import CheckpointFolder, pack_state, write_atomically, write_checkpoint
+from yolo_cosine.engine.snapshot import snapshot
+from yolo_cosine.errors import TrainingFailed
+from yolo_cosine.model.weights import export_ultralytics
+
+if TYPE_CHECKING:
+    from yolo_cosine.engine.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class _File:
+    """Something to be written; a checkpoint where it has facts for a sidecar."""
+
+    data: bytes
+    facts: Mapping[str, Any] | None
+    best: bool  # of the best weights: nothing later replaces it, so it waits for room
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints and exported weights of a run.
+
+    A full disk does not end a run. Older checkpoints make room; what still finds none is given up, for the next save
+    holds all of it, but for the best weights, which wait in memory until there is room.
+    """
+
+    run_dir: Path
+    folder: CheckpointFolder
+    emit: Callable[[events.Event], None]
+    trouble: OSError | None = None  # why the last save is not complete, if it is not
+    waiting: dict[Path, _File] = field(default_factory=dict)
+
+    def begin(self, trainer: Trainer) -> None:
+        """Make sure that a starting run can be gone on with from its first step, and that a run that goes on has the
+        weights that belong to its checkpoint: the process before may have been killed between the two.
+
+        Raises:
+            TrainingFailed: if nothing can be written.
+        """
+        progress = trainer.progress
+        best = progress.best_step is not None and progress.best_step == progress.last_step
+        path, checkpoint = self._checkpoint(trainer, best)
+        if not self.folder.has(path):
+            self._write({path: checkpoint}, progress.step)
+        if progress.step and not progress.evaluation_due:
+            files = self._exports(trainer, best)
+            if progress.best_step is not None and not best:
+                marked, state = self.folder.best()
+                if marked is not None and marked.step == progress.best_step + 1:
+                    files |= {
+                        self._weights("best"): self._export(trainer, progress.best_epoch or 0, True, state["ema"])
+                    }
+            self._write(files, progress.step)
+            self._tell_saved(progress.last_step, best)
+        if self.trouble is not None:
+            raise TrainingFailed(f"{self.run_dir}: cannot be written: {self._reason}; make room and begin again")
+
+    def save(self, trainer: Trainer, best: bool) -> None:
+        """Write the checkpoint of this moment, `weights/last.pt` and, for the best, `weights/best.pt`."""
+        step = trainer.progress.last_step
+        self.emit(events.Saving(step))
+        path, checkpoint = self._checkpoint(trainer, best)
+        files = {} if self.folder.has(path) else {path: checkpoint}
+        before = self.trouble
+        self._write({**self.waiting, **files, **self._exports(trainer, best)}, trainer.progress.step)
+        if self.trouble is None:
+            if before is not None:
+                self.emit(events.Notice("there is room again: the run is saved", step=step))
+            self._tell_saved(step, best)
+            return
+        marked = self.folder.newest()[0]
+        kept = f"the checkpoint after {marked.step} steps is whole" if marked else "there is no whole checkpoint"
+        text = f"{self.run_dir}: cannot be saved: {self._reason}; the run goes on, {kept}; make room"
+        self.emit(events.Incident("disk", text, step))
+
+    def finish(self) -> None:
+        """At the end of a run: what could not be saved is lost now.
+
+        Raises:
+            TrainingFailed: if that is so.
+        """
+        if self.trouble is not None:
+            raise TrainingFailed(
+                f"{self.run_dir}: the end of the run could not be saved: {self._reason}; what was saved before is whole; "
+                f"make room and go on with --resume {self.run_dir}"
+            )
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml`, the configuration that repeats the run.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        write_atomically(self.run_dir / "config.yaml", dump_config(config).encode())
+
+    @property
+    def _reason(self) -> str:
+        return str(self.trouble and (self.trouble.strerror or self.trouble))
+
+    def _write(self, files: Mapping[Path, _File], step: int) -> None:
+        self.trouble, self.waiting = None, {}
+        for path, file in files.items():
+            try:
+                self._put(path, file, step)
+            except OSError as error:
+                self.trouble = error
+                if file.best:
+                    self.waiting[path] = file
+
+    def _put(self, path: Path, file: _File, step: int) -> None:
+        def write() -> None:
+            if file.facts is None:
+                write_atomically(path, file.data)
+            else:
+                write_checkpoint(path, file.data, file.facts)
+
+        try:
+            write()
+        except OSError:
+            self.folder.prune(step, keep=1)  # room, if older checkpoints can make it
+            write()
+        if file.facts is not None:
+            self.folder.prune(step)
+
+    def _checkpoint(self, trainer: Trainer, best: bool) -> tuple[Path, _File]:
+        progress = trainer.progress
+        epoch = max(progress.last_step, 0) // trainer.steps_per_epoch
+        facts = {"step": progress.step, "epoch": epoch, "best": best, "metrics": _finite(progress.best_scalars)}
+        path = self.folder.place(progress.step, not progress.evaluation_due)
+        return path, _File(pack_state(snapshot(trainer)), facts, best)
+
+    def _exports(self, trainer: Trainer, best: bool) -> dict[Path, _File]:
+        epoch = max(trainer.progress.last_step, 0) // trainer.steps_per_epoch
+        last = self._export(trainer, epoch, False)
+        files = {self._weights("last"): last}
+        return files | ({self._weights("best"): _File(last.data, None, True)} if best else {})
+
+    def _export(self, trainer: Trainer, epoch: int, best: bool, ema: Mapping[str, Tensor] | None = None) -> _File:
+        metrics, config = _finite(trainer.progress.best_scalars), trainer.config.model_dump()
+        return _File(export_ultralytics(trainer.ema.model, config, metrics, epoch, weights=ema), None, best)
+
+    def _weights(self, kind: str) -> Path:
+        return self.run_dir / "weights" / f"{kind}.pt"
+
+    def _tell_saved(self, step: int, best: bool) -> None:
+        self.emit(events.Saved(step, self._weights("last"), False))
+        if best:
+            self.emit(events.Saved(step, self._weights("best"), True))
+
+
+def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in scalars.items() if math.isfinite(value)}
