@@ -23,13 +23,14 @@ SPOILT = {
 }
 
 
+@pytest.mark.parametrize("cache", ["ram", "none"])
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_all_images_unreadable(desk, split, spoil):
+def test_all_images_unreadable(desk, split, spoil, cache):
     for path in desk.images(split):
         spoil(path)
     parts = [f"instances_{split}.json: none of the ", "can be read", f"images/{split}/000000.jpg", "mend the files"]
-    desk.refuses_to_train(parts=parts)
+    desk.refuses_to_train(f"cache={cache}", parts=parts)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

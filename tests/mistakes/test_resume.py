@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -33,6 +34,11 @@ def rewrite(suffix, content):
     return change
 
 
+def without_best(desk):
+    for path in checkpoints(desk, ".json"):
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "best"}))
+
+
 def delete(suffix):
     return lambda desk: [path.unlink() for path in checkpoints(desk, suffix)]
 
@@ -60,6 +66,8 @@ RUNS = [  # name, what happened to the run, what is said
     ("checkpoints empty", rewrite(".pt", b""), TORN),
     ("checkpoints of something else", rewrite(".pt", b"hello"), TORN),
     ("sidecars of words", rewrite(".json", b"hello"), [*NOT_WHOLE, "step-00000006.pt: is not a whole checkpoint"]),
+    ("sidecars of a list", rewrite(".json", b"[]"), TORN),
+    ("sidecars that miss a key", without_best, [*NOT_WHOLE, "step-00000006.pt: its sidecar cannot be read"]),
     ("sidecars of bytes", rewrite(".json", b"\xff"), [*NOT_WHOLE, "step-00000006.pt: is not a whole checkpoint"]),
 ]  # fmt: skip
 
