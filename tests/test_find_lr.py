@@ -68,7 +68,7 @@ def test_the_command_draws_and_touches_nothing(config, tmp_path, capsys, monkeyp
         (["--from", "0"], "the rates are above 0"),
         (["--updates", "5"], "too few"),
         (["lr0=x"], "lr0: 'x'"),
-        (["--png", "nowhere/x.png"], "its folder does not exist"),
+        (["--png", "nowhere/x.png"], "--png: nowhere/x.png: its folder is not there or cannot be written"),
     ],
 )
 def test_mistakes(config, capsys, arguments, message):

@@ -31,11 +31,31 @@ def run_command(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        if str(stop):  # one of several processes speaks for all
+            print(stop, file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def check_output(option: str, path: str | os.PathLike | None) -> None:
+    """Find that a file cannot be written before the work is done, not after.
+
+    Args:
+        option: what named it on the command line.
+        path: None for no file.
+
+    Raises:
+        UserError: naming option, file, rule and remedy.
+    """
+    if path is None:
+        return
+    if os.path.isdir(path or "."):
+        raise UserError(f"{option}: {path}: is a folder; name a file")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UserError(f"{option}: {path}: its folder is not there or cannot be written; name another")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

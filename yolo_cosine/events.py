@@ -50,7 +50,9 @@ class RunStarted:
     batch: int
     facts: Mapping[str, Any]  # device, precision, versions, sizes of the splits and the model
     start_step: int = 0  # what an earlier process logged from this step on is taken again, and to be forgotten
-    last_step: int = -1  # the last one taken before; early stopping may have jumped from there to `start_step`
+    last_step: int | None = (
+        None  # the last one taken before, where it is not `start_step - 1`, as after a jump to the end
+    )
     evaluation_due: bool = False  # the evaluation after `last_step` is taken (again), too
 
     @property

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_cosine.cli import run_command
+from yolo_cosine.cli import check_output, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,14 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _find(args: argparse.Namespace) -> int:
     from yolo_cosine.config.load import load_config
 
+    check_output("--png", args.png)
+    check_output("--csv", args.csv)
     config = load_config(args.cfg, args.overrides)
     from yolo_cosine.engine.lr_range import Point, lr_range_test, suggest  # only now: torch takes seconds to import
-    from yolo_cosine.errors import UserError
     from yolo_cosine.report.lr_range_figure import write_lr_range_figure
-
-    for path in filter(None, (args.png, args.csv)):
-        if not path.absolute().parent.is_dir():
-            raise UserError(f"{path}: its folder does not exist; make it, or name another file")
 
     def progress(point: Point, k: int) -> None:
         if sys.stdout.isatty() or k % 10 == 0:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo_cosine.cli import run_command
+from yolo_cosine.cli import check_output, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.cfg = [c for c in args.cfg if "=" not in c]
     if bool(args.cfg) == bool(args.native):
         p.error("--cfg FILE or --from PEER.SCHEDULE is needed, one of them")
-    if args.steps_per_epoch is not None and args.steps_per_epoch < 1:
-        p.error(f"--steps-per-epoch: {args.steps_per_epoch} is no number of batches; write 1 or more")
+    if args.steps_per_epoch is not None and not 1 <= args.steps_per_epoch <= 10**9:
+        p.error(f"--steps-per-epoch: {args.steps_per_epoch} is no number of batches; write 1 to {10**9}")
     return run_command(lambda: _translate(args) if args.native else _preview(args))
 
 
@@ -64,6 +64,9 @@ def _preview(args: argparse.Namespace) -> int:
     from yolo_cosine.schedules.describe import in_words
     from yolo_cosine.schedules.table import SchedulePlan, csv_header, csv_rows
 
+    check_output("--csv", None if args.csv == "-" else args.csv)
+    if args.csv != "-":
+        check_output("--png", None if args.png == "none" else args.png)
     plans: list[SchedulePlan] = []
     for path in args.cfg:
         config = load_config(path, args.overrides)

@@ -72,7 +72,7 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
         root = Path(str(parse_overrides(args.overrides).get("runs", "runs")))
         found = resume(find_run(args.resume, root), args.overrides, args.extend)
-        config, start = found.config, Start(found.run_dir, found.state, notes=found.notes)
+        config, start = found.config, Start(found.run_dir, found.state, notes=found.notes, warnings=found.warnings)
     elif args.branch is not None:
         from yolo_cosine.engine.resume import branch
 

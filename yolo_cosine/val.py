@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_cosine.cli import run_command
+from yolo_cosine.cli import check_output, run_command
 
 if TYPE_CHECKING:
     from yolo_cosine.evaluate import Report
@@ -54,7 +53,8 @@ def _val(args: argparse.Namespace) -> int:
     from yolo_cosine.config.load import parse_overrides, validate
     from yolo_cosine.config.schema import ValConfig
 
-    _check_outputs(args)
+    for option in ("predictions", "json"):
+        check_output(f"--{option}", getattr(args, option))
     given = parse_overrides(args.overrides)
     config = validate({"data": args.data, **given}, "command line", ValConfig)
 
@@ -74,18 +74,6 @@ def _val(args: argparse.Namespace) -> int:
 
 def _tell(text: str, warning: bool) -> None:
     print(("warning: " if warning else "") + text, file=sys.stderr)
-
-
-def _check_outputs(args: argparse.Namespace) -> None:
-    """A file that cannot be written is found before the evaluation, not after."""
-    from yolo_cosine.errors import UserError
-
-    for option in ("predictions", "json"):
-        path = getattr(args, option)
-        if path is not None and not (Path(path).parent.is_dir() and os.access(Path(path).parent, os.W_OK)):
-            raise UserError(f"--{option}: {path}: its folder is not there or cannot be written; name another")
-        if path is not None and Path(path).is_dir():
-            raise UserError(f"--{option}: {path}: is a folder; name a file")
 
 
 if __name__ == "__main__":

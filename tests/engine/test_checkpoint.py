@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
 import torch
 
-from yolo_cosine.engine.checkpoint import load_checkpoint, pack_state, write_atomically, write_checkpoint
+from yolo_cosine.engine.checkpoint import (
+    CheckpointFolder,
+    load_checkpoint,
+    pack_state,
+    write_atomically,
+    write_checkpoint,
+)
 
 STATE = {"weights": {"a": torch.arange(6.0)}, "step": 3, "names": ["x"]}
 
@@ -63,3 +70,48 @@ def test_a_full_disk_leaves_the_old_checkpoint_valid(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(tmp_path / "last.pt", pack_state({**STATE, "step": 4}), {})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+class Strange:
+    """What only a pickle that may run code brings back."""
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [(pack_state({"a": Strange()}), "UnpicklingError"), (b"hello", "no state of a run"), (None, "a list")],
+    ids=["an object", "text", "a list"],
+)
+def test_what_is_whole_and_yet_no_state_is_not_believed(tmp_path, data, what):
+    if data is None:
+        buffer = io.BytesIO()
+        torch.save([1, 2], buffer)
+        data = buffer.getvalue()
+    write_checkpoint(tmp_path / "step-00000003.pt", data, {"step": 3, "best": False})
+    with pytest.raises(ValueError, match=what):
+        load_checkpoint(tmp_path / "step-00000003.pt")
+    marked, _, problems = CheckpointFolder(tmp_path).newest()
+    assert marked is None and "step-00000003.pt" in problems[0]
+
+
+def test_what_is_kept(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=2)
+    data = pack_state(STATE)
+
+    def save(step, best=False, evaluated=True):
+        write_checkpoint(folder.place(step, evaluated), data, {"step": step, "best": best})
+        folder.prune(step)
+        return [(m.step, m.evaluated) for m in folder.marked()]
+
+    assert save(0) == [(0, True)]
+    assert save(1, best=True) == [(1, True), (0, True)]
+    assert save(2) == [(2, True), (1, True)]
+    assert save(3) == [(3, True), (2, True), (1, True)]  # the best besides
+    assert save(4, evaluated=False) == [(4, False), (3, True), (1, True)]
+    assert save(4, best=True) == [(4, True), (4, False)]
+    # back to an earlier one, as after damage: what was saved later is of a past that was given up
+    assert save(3) == [(3, True)]
+    (tmp_path / ".step-00000009.pt.tmp").write_bytes(b"half")
+    assert save(5) == [(5, True), (3, True)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"step-0000000{k}.{s}" for k in (3, 5) for s in ("json", "pt")
+    ]

@@ -29,6 +29,15 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
+def test_a_signal_stops_all_of_them_well(write_run, tmp_path):
+    script = tmp_path / "troubled.py"
+    script.write_text(TROUBLE.format(action="os.kill(os.getpid(), signal.SIGTERM)"))
+    config = write_run(checkpoint={"every": "2ep", "keep": 2})
+    done, _ = torchrun("--cfg", str(config), script=script)
+    assert done.returncode != 0 and done.stderr.count("stopped by SIGTERM after 5 of 9 steps; everything is saved") == 1
+    assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 5
+
+
 def torchrun(*arguments, script=None, ranks=2):
     with socket.socket() as s:
         s.bind(("localhost", 0))

@@ -70,3 +70,19 @@ def test_a_schedule_that_cannot_be_so_short_keeps_its_length(write_run, tmp_path
     (replan,) = [r for r in read_records(tmp_path / "runs/run/metrics.jsonl") if r["event"] == "replan"]
     assert replan["epochs"] == 5 and "a schedule of 2 epochs cannot be" in replan["text"]
     assert load_config(tmp_path / "runs/run/config.yaml").epochs == 5
+
+
+def test_a_kill_before_the_configuration_says_the_length(write_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 3)
+    assert train.main(["--cfg", str(write_run(time="1h", epochs=50))]) == 0
+    run = tmp_path / "runs/run"
+    for path in (run / "checkpoints").glob("step-*"):
+        if int(path.stem.split("-")[1]) > 3:
+            path.unlink()
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("epochs: 4\n", "epochs: 50\n").replace("time: null", "time: 1h"))
+    before = [r["lr/weight"] for r in read_records(run / "metrics.jsonl") if r["event"] == "step"]
+    monkeypatch.setattr(horizon, "fitting_epochs", lambda done, **about: done + 30)
+    assert train.main(["--resume", str(run)]) == 0
+    assert [r["lr/weight"] for r in read_records(run / "metrics.jsonl") if r["event"] == "step"] == before
+    assert load_config(run / "config.yaml").epochs == 4

@@ -17,7 +17,7 @@ KEYS = {
     "close_mosaic": 1, "plots": False, "tensorboard": False, "predictions": False, "workers": 1,
     "checkpoint": {"every": "1it", "keep": 99},
 }  # fmt: skip
-VOLATILE = {"time", "seconds", "eval/seconds", "epoch/images_per_second"}
+VOLATILE = {"time", "seconds", "elapsed", "eval/seconds", "epoch/images_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,23 @@ def test_a_run_without_a_whole_checkpoint_says_so(quiet, tmp_path, capsys):
         path.write_text("{")
     assert train.main(["--resume", str(run)]) == 2
     assert "has no whole checkpoint to go on from" in capsys.readouterr().err
+
+
+def test_a_longer_run_is_not_at_its_end_when_it_goes_back_or_is_killed_again(write_run, tmp_path, monkeypatch):
+    """The checkpoint that it goes on from says that early stopping ended the run."""
+    from yolo_cosine.engine.trainer import Trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_out_of_patience", lambda self, epoch: epoch == 1)
+        assert train.main(["--cfg", str(write_run(epochs=8, close_mosaic=0, mosaic=0.0))]) == 0
+    run = tmp_path / "runs/run"
+    assert CheckpointFolder(run / "checkpoints").newest()[1]["progress"]["stopped"]
+
+    def killed(self, batch, step):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Trainer, "train_step", killed)
+        train.main(["--resume", str(run), "epochs=10", "--extend", "continue"])
+    assert train.main(["--resume", str(run)]) == 0
+    assert sorted(rates(run)) == list(range(30))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import torch
 
 from yolo_cosine import evaluate, train
 from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
+from yolo_cosine.errors import Interrupted
 from yolo_cosine.sinks.jsonl import read_records
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -97,3 +100,18 @@ def test_the_handlers_are_put_back(write_run):
     before = [signal.getsignal(number) for number in CODES]
     assert train.main(["--cfg", str(write_run(epochs=1, warmup_epochs=0))]) == 0
     assert [signal.getsignal(number) for number in CODES] == before
+
+
+def test_a_signal_where_nothing_can_be_raised_is_not_lost(capsys):
+    """Python throws away what is raised in `__del__`, and prints it."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)  # where the handler runs
+
+    with pytest.raises(Interrupted, match="SIGINT came before the first step"), StopSignals():
+        thing = Dying()
+        del thing
+        time.sleep(5)
+    assert capsys.readouterr().err == ""

@@ -147,3 +147,22 @@ def test_classes_that_are_shown(classes, bars):
 def test_evaluations_without_a_number():
     lines = [{**eval_line(19, 0.5), events.MAP: None}]
     assert "best" not in map_figure(START, lines, "run").axes[0].get_title()
+
+
+def test_lines_that_are_not_drawn_change_nothing(tmp_path):
+    lines = record(4, 3)
+    for name in ("plain", "more"):
+        (tmp_path / name / "run").mkdir(parents=True)
+        text = "".join(json.dumps(r) + "\n" for r in lines)
+        (tmp_path / name / "run/metrics.jsonl").write_text(text)
+        write_figures(tmp_path / name / "run")
+        told = {
+            5: line("incident", 5, text="a worker was begun anew"),
+            31: line("rewind", 20, from_step=25, to_step=20, text="a loss was no number"),
+            50: line("replan", 40, epochs=5, text="there is time for one more"),
+            60: {**line("notice", 30, text="before the start", warning=True), "step": None, "epoch": None},
+        }
+        lines = [other for k, r in enumerate(lines) for other in ([told[k], r] if k in told else [r])]
+    for figure in ("lr.png", "losses.png", "map.png"):
+        plain, more = ((tmp_path / name / "run/plots" / figure).read_bytes() for name in ("plain", "more"))
+        assert plain == more

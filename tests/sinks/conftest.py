@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,111 @@ class FakeRun:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A place in a story from which another process can go on."""
+
+    index: int  # of the event that it would tell next
+    step: int  # its first
+    evaluation_due: bool
+
+
+class Story:
+    """The events of a run that evaluates, is saved in many places, goes back once and is made longer, and its checkpoints.
+
+    In the step `fails` something goes wrong, and the run goes back to `back`, once.
+    """
+
+    def __init__(self, run: FakeRun, fails: int = 13, back: int = 10) -> None:
+        self.run, self._fails, self._back = run, fails, back
+        self.events: list[events.Event] = [*self._before(), run.started()]
+        self.checkpoints: list[Checkpoint] = []
+        self._void: list[tuple[int, Checkpoint]] = []
+        step, best, total = 0, -1.0, run.epochs * run.steps_per_epoch
+        bests: dict[int, float] = {}
+        while step < total:
+            if step == fails and not self._void:
+                self._go_back()
+                step, best = back, bests[back]
+                continue
+            best = self._take(step, best)
+            step += 1
+            bests[step] = best
+        self.events.append(events.RunEnded(total - 1, run.epochs - 1, "finished", 60.0, {}, None))
+
+    def after(self, kills: Sequence[int]) -> Iterator[list[events.Event]]:
+        """The events of each process: the k-th is killed after `kills[k]` events of its own, the last comes to the end."""
+        checkpoint = None
+        for count in (*kills, None):
+            if checkpoint is None:
+                begin, told, rest = 0, [], self.events
+            else:
+                begin, rest = checkpoint.index, self.events[checkpoint.index :]
+                told = [*self._before(), events.Notice(f"going on after {checkpoint.step} steps")]
+                told.append(
+                    replace(self.run.started(), start_step=checkpoint.step, evaluation_due=checkpoint.evaluation_due)
+                )
+            whole = [*told, *rest]
+            yield whole[:count]
+            if count is not None:
+                checkpoint = self._newest(begin + max(count - len(told), 0), checkpoint)
+
+    def _newest(self, index: int, before: Checkpoint | None) -> Checkpoint | None:
+        """The checkpoint of a run that was killed after `index` events of the story."""
+        newest = before
+        for checkpoint in self.checkpoints:
+            if checkpoint.index <= index and (before is None or checkpoint.index >= before.index):
+                newest = checkpoint
+        for since, to in self._void:
+            if since <= index and (newest is None or newest.index <= since):
+                newest = to
+        return newest
+
+    def _before(self) -> list[events.Event]:
+        return [events.Notice("24 boxes were clipped", warning=True)]
+
+    def _go_back(self) -> None:
+        to = next(c for c in self.checkpoints if c.step == self._back and not c.evaluation_due)
+        last = self._fails - 1
+        self.events += [
+            events.Notice("the loss is no number", warning=True, step=self._fails),
+            events.Incident("nonfinite", "box_loss nan", self._fails),
+            events.Rewound(last, self._back, "a loss was no number"),
+        ]
+        self._void.append((len(self.events), to))
+        self.events.append(events.Incident("rewind", "the run went back", last))
+
+    def _take(self, step: int, best: float) -> float:
+        run, epoch = self.run, step // self.run.steps_per_epoch
+        over = (step + 1) % run.steps_per_epoch == 0
+        if step % 4 == 3:
+            self.events.append(events.Incident("worker", "a worker was begun anew", step))
+        self.events.append(events.StepDone(step, epoch, run.step_scalars(step), 16, True))
+        if over:
+            scalars = {events.EPOCH_LOSS + k: v for k, v in run.losses(step).items()}
+            self.events.append(events.EpochDone(step, epoch, scalars, 12.75, 12.75 * (epoch + 1)))
+        improved = False
+        if run.eval_every and ((step + 1) % run.eval_every == 0 or step + 1 == run.epochs * run.steps_per_epoch):
+            self._save(step, True)
+            evaluated = run.evaluated(step, best)
+            improved, best = evaluated.best, max(best, evaluated.scalars[events.MAP])
+            self.events += [events.EvaluationStarted(step, epoch, 200), evaluated]
+            self.events.append(events.Notice(f"looked at step {step}", step=step))
+            self.events.append(events.Incident("memory", "half a batch at a time", step))
+        if step == 16:
+            self.events.append(events.Replanned(step, epoch, run.epochs + 1, "there is time for one more epoch"))
+        if over or step % 3 == 1:
+            self._save(step, False)
+            self.events.append(events.Saved(step, run.run_dir / "weights/last.pt", False))
+            if improved:
+                self.events.append(events.Saved(step, run.run_dir / "weights/best.pt", True))
+        return best
+
+    def _save(self, step: int, evaluation_due: bool) -> None:
+        self.events.append(events.Saving(step))
+        self.checkpoints.append(Checkpoint(len(self.events), step + 1, evaluation_due))
+
+
 @pytest.fixture
 def fake_run(tmp_path):
     """Make a FakeRun in a fresh folder: `fake_run(epochs=1)`."""
@@ -121,3 +226,19 @@ def fake_run(tmp_path):
 
     (tmp_path / "run").mkdir()
     return make
+
+
+@pytest.fixture(scope="session")
+def make_story():
+    """Make a run with all that can happen to one, in a folder."""
+
+    def make(folder: Path, samples: int = 0) -> Story:
+        (folder / "run").mkdir()
+        return Story(FakeRun(folder / "run", eval_every=4, samples=samples))
+
+    return make
+
+
+@pytest.fixture
+def story(make_story, tmp_path) -> Story:
+    return make_story(tmp_path)

@@ -196,3 +196,53 @@ def test_speed_and_time_do_not_count_evaluations_and_skipped_epochs(fake_run, co
     sink.handle(events.StepDone(92, 9, {}, 16, True))
     # 6 steps in 60 seconds of training; at the run's own pace, evaluations included, 7 more take 140
     assert out.getvalue().splitlines()[-1] == "epoch 10/10, step 3 of 10, lr -, 1.6 img/s, 2:20 left"
+
+
+def test_incidents_are_warnings_and_are_said_once(columns):
+    stream = [
+        events.Notice("the disk is full", warning=True, step=3),
+        events.Incident("disk", "the disk is full", 3),
+        events.Incident("worker", "a worker was begun anew", 4),
+        events.Incident("worker", "a worker was begun anew", 4),
+        events.Notice("the disk is full", warning=True, step=5),
+    ]
+    expected = ["the disk is full", "a worker was begun anew", "the disk is full"]
+    assert said(stream).splitlines() == [f"warning: {text}" for text in expected]
+
+
+def test_a_checkpoint_before_an_evaluation_does_not_part_it_from_its_epoch(fake_run, columns):
+    run, stream = fake_run(), []
+    for event in run.events():
+        stream.append(event)
+        if isinstance(event, events.EpochDone):
+            stream += [events.Saving(event.step), events.Saved(event.step, run.run_dir / "weights/last.pt", False)]
+    table = [line for line in said(stream).splitlines() if re.match(r" +\d/4 ", line)]
+    assert table == [line for line in said(run.events()).splitlines() if re.match(r" +\d/4 ", line)]
+
+
+def test_a_run_that_goes_back_and_gets_another_length(fake_run, columns, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    run, out = fake_run(epochs=2, steps_per_epoch=20), io.StringIO()
+    sink = ConsoleSink(out)
+
+    def take(*steps):
+        for step in steps:
+            now[0] += 10.0
+            sink.handle(events.StepDone(step, step // 20, {}, 16, True))
+        return out.getvalue().splitlines()[-1]
+
+    sink.handle(run.started())
+    # 3 of 40 steps in 30 seconds, and 37 more
+    assert take(0, 1, 2).endswith("step 3 of 20, lr -, 1.6 img/s, 6:10 left")
+    take(3, 4)
+    sink.handle(events.Rewound(4, 2, "a loss was no number"))
+    assert out.getvalue().splitlines()[-1] == "back to step 2: a loss was no number"
+    # what was taken twice took its time: 8 steps in 80 seconds, and 35 more
+    assert take(2, 3, 4).endswith("step 5 of 20, lr -, 1.6 img/s, 5:50 left")
+    sink.handle(events.Replanned(4, 0, 1, "one epoch is what the time allows"))
+    assert out.getvalue().splitlines()[-1] == "one epoch is what the time allows"
+    assert take(5, 6, 7) == "epoch 1/1, step 8 of 20, lr -, 1.6 img/s, 2:00 left"
+    sink.handle(events.EpochDone(19, 0, {}, 60.0))
+    sink.handle(events.RunEnded(19, 0, "finished", 60.0, {}, None))
+    assert re.search(r"\n +1/1 ", out.getvalue())

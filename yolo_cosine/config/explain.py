@@ -35,7 +35,6 @@ _FOREIGN_KEYS = {
     "val_period": "eval_every (1ep, 500it, ...)",
     "save_json": "predictions",
 }
-# Members of a union, which pydantic appends to the path of what the user wrote.
 _TYPES = {"int", "float", "str", "bool", "none"}
 
 
@@ -62,10 +61,12 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     by_path: dict[str, list[str]] = {}
     remedies: dict[str, str] = {}
     for item in error.errors(include_url=False):
-        location = [part for part in item["loc"] if isinstance(part, int) or _is_key(part)]
-        path = ".".join(str(part) for part in location) or ".".join(map(str, item["loc"])) or "the whole"
+        unknown = item["type"] in ("extra_forbidden", "invalid_key")
+        location = [part for part in item["loc"][:-1] if _is_key(part)]
+        location += [part for part in item["loc"][-1:] if unknown or _is_key(part)]
+        path = ".".join(map(str, location or item["loc"])) or "the whole"
         remedies[path] = ""
-        if item["type"] in ("extra_forbidden", "invalid_key"):
+        if unknown:
             message = f"{path}: {_shown(item['input'])}: there is no such key{_hint(item['loc'], schema)}"
         elif item["type"] == "missing":
             message = f"{path}: missing; write `{location[-1]}: ...`"
@@ -83,8 +84,9 @@ def _explain(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     return lines
 
 
-def _is_key(part: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)) and part not in _TYPES
+def _is_key(part: int | str) -> bool:
+    """Whether it is a part of what the user wrote, and no member of a union that was tried on it."""
+    return isinstance(part, int) or (bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", part)) and part not in _TYPES)
 
 
 def _keys_at(location: Sequence[int | str], schema: type[BaseModel]) -> Mapping[str, FieldInfo]:

@@ -103,7 +103,7 @@ def build_trainer(
         with world.main_first():  # a named checkpoint is downloaded
             transfer = load_weights(model, config)
         if transfer is not None:
-            notify(str(transfer))
+            notify(str(transfer), transfer.is_poor)
     frozen = detector.freeze(model, config.freeze)
     if frozen:
         notify(f"freeze: {frozen} parameter tensors are not trained")

@@ -87,9 +87,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint that is whole; nothing in it can run code.
 
     Raises:
-        ValueError: if it has no sidecar, or is not the file that the sidecar describes.
+        ValueError: if it has no sidecar, is not the file that the sidecar describes, or holds what is no state.
     """
-    return torch.load(io.BytesIO(_read_whole(path)), map_location="cpu", weights_only=True)
+    data = _read_whole(path)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # whole by its sidecar, and yet nothing that a run has written
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path}: holds no state of a run: {type(error).__name__}: {reason[:200]}") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds no state of a run: a {type(state).__name__}")
+    return state
 
 
 def _read_whole(path: Path) -> bytes:

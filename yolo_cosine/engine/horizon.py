@@ -57,7 +57,7 @@ def replan(trainer: Trainer, step: int, epoch: int) -> None:
 
 
 def _set_epochs(trainer: Trainer, epochs: int) -> None:
-    """Let the run be `epochs` long, and its saved configuration say so, so that it repeats the run.
+    """Let the run be `epochs` long, and its configuration say so, so that it repeats the run.
 
     Raises:
         UserError: if its schedule cannot be that long.
@@ -68,5 +68,3 @@ def _set_epochs(trainer: Trainer, epochs: int) -> None:
     trainer.apply_schedule.follow(schedule)
     trainer.loss.plan(epochs)
     trainer.set_intervals()
-    if trainer.world.is_main:
-        trainer.saver.write_config(config)

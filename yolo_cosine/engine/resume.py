@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from yolo_cosine.config.load import apply_overrides, load_config
 from yolo_cosine.config.schema import ExtensionConfig, RunConfig
 from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
@@ -38,6 +40,7 @@ class Resumed:
     config: RunConfig
     state: dict[str, Any]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]  # of what is not as it was, or not as it should be
 
 
 def find_run(given: str, root: Path) -> Path:
@@ -64,22 +67,27 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
         UserError: if no checkpoint is whole, or the configuration was changed in what cannot change under way.
     """
     begun = load_config(run_dir / "config.yaml")
-    wanted = apply_overrides(begun, overrides)
+    apply_overrides(begun, overrides)  # a mistake in them is told first
     marked, state, problems = CheckpointFolder(run_dir / "checkpoints").newest()
     if marked is None:
         what = f"; {'; '.join(problems)}" if problems else ""
         raise UserError(f"{run_dir}: has no whole checkpoint to go on from{what}; begin the run anew")
-    notes = [f"passed over: {problem}" for problem in problems]
-    notes += _check_changes(begun, wanted, run_dir)
+    if begun.time is not None and (saved := yaml.safe_load(state["config"]))["time"] is None:
+        # killed after it found its length and before its configuration said so
+        begun = begun.model_copy(update={"epochs": saved["epochs"], "time": None})
+    wanted = apply_overrides(begun, overrides)
+    warnings = [f"passed over: {problem}" for problem in problems]
+    warnings += _check_changes(begun, wanted, run_dir)
+    notes = []
     if wanted.epochs != begun.epochs:
-        wanted, note = _longer(begun, wanted, extend, marked.step, state)
+        wanted, note = _longer(begun, wanted, extend, marked.step)
         notes.append(note)
     elif extend is not None:
         raise UserError(
             f"--extend: the run has epochs={begun.epochs} already; say how long it shall be, as in epochs=200"
         )
     notes.append(f"going on after {marked.step} steps, from {marked.path.name}")
-    return Resumed(run_dir, wanted, state, tuple(notes))
+    return Resumed(run_dir, wanted, state, tuple(notes), tuple(warnings))
 
 
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
@@ -98,9 +106,7 @@ def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[s
     ]
 
 
-def _longer(
-    begun: RunConfig, wanted: RunConfig, extend: Extend | None, step: int, state: dict[str, Any]
-) -> tuple[RunConfig, str]:
+def _longer(begun: RunConfig, wanted: RunConfig, extend: Extend | None, step: int) -> tuple[RunConfig, str]:
     if wanted.epochs < begun.epochs:
         raise UserError(
             f"epochs: {wanted.epochs} is less than the run's {begun.epochs}; a run cannot be made shorter, stop it instead"
@@ -111,7 +117,6 @@ def _longer(
             f"{begun.epochs}; say what becomes of them: {_WAYS}"
         )
     extension = ExtensionConfig(how=extend, step=step, epochs=begun.epochs)
-    state["progress"] |= {"stopped": False, "ending": False}
     config = wanted.model_copy(update={"extensions": [*begun.extensions, extension]})
     return (
         config,
@@ -160,7 +165,6 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
     )
     wanted = wanted.model_copy(update={"curve": begun.curve, "lrf": begun.lrf})
     _check_changes(begun, wanted, run_dir)
-    state["progress"] |= {"stopped": False, "ending": False}
     return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
 
 

@@ -20,7 +20,7 @@ from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
-from yolo_cosine.errors import TrainingFailed, UserError
+from yolo_cosine.errors import TrainingFailed, UserError, some_of
 from yolo_cosine.evaluate import Detections, write_predictions
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
@@ -35,6 +35,7 @@ class Start:
     state: dict[str, Any] | None = None
     record_of: Path | None = None  # the folder of the run whose record comes before its own
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def goes_on(self) -> bool:
@@ -72,6 +73,8 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
                 return start.run_dir
             return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
 
+        for note in start.warnings:
+            hub.emit(events.Notice(note, warning=True))
         for note in start.notes:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
@@ -118,8 +121,13 @@ def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str
     notes += [f"the data is not that of the run before: {change}" for change in changed]
     try:
         restore(trainer, state)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"the checkpoint does not fit the run that is to go on: {error}; begin the run anew") from None
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+        reason = some_of(lines, most=3, separator=" ")
+        raise UserError(
+            f"{trainer.run_dir}: the checkpoint does not fit the run that is to go on: {reason}; is its model or another "
+            "file that its configuration names another one now? Put it back, or begin the run anew"
+        ) from None
     spe, step = trainer.steps_per_epoch, trainer.progress.step
     if step > trainer.schedule.steps:
         raise UserError(
@@ -131,8 +139,8 @@ def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str
 def _add_sinks(hub: SinkHub, trainer: Trainer, new: bool) -> None:
     run_dir, config = trainer.run_dir, trainer.config
     try:
-        trainer.saver.write_config(config)
         hub.add("metrics.jsonl", JsonlSink(run_dir / "metrics.jsonl"))
+        trainer.saver.write_config(config)
         if config.tensorboard:
             from yolo_cosine.sinks.tensorboard import TensorBoardSink  # only now: it takes a second to import
 

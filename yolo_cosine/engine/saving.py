@@ -28,7 +28,7 @@ class _File:
 
     data: bytes
     facts: Mapping[str, Any] | None
-    best: bool  # of the best weights: nothing later replaces it, so it waits for room
+    waits: bool  # for room, where there is none: nothing later replaces it
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Saver:
     emit: Callable[[events.Event], None]
     trouble: OSError | None = None  # why the last save is not complete, if it is not
     waiting: dict[Path, _File] = field(default_factory=dict)
+    _config: bytes | None = None  # as written
 
     def begin(self, trainer: Trainer) -> None:
         """Make sure that a starting run can be gone on with from its first step, and that a run that goes on has the
@@ -101,12 +102,13 @@ class Saver:
             )
 
     def write_config(self, config: RunConfig) -> None:
-        """Write `config.yaml`, the configuration that repeats the run.
+        """Write `config.yaml`, the configuration that repeats the run; `save` does when it has become another.
 
         Raises:
             OSError: if it cannot be written.
         """
-        write_atomically(self.run_dir / "config.yaml", dump_config(config).encode())
+        self._config = dump_config(config).encode()
+        write_atomically(self.run_dir / "config.yaml", self._config)
 
     @property
     def _reason(self) -> str:
@@ -119,7 +121,7 @@ class Saver:
                 self._put(path, file, step)
             except OSError as error:
                 self.trouble = error
-                if file.best:
+                if file.waits:
                     self.waiting[path] = file
 
     def _put(self, path: Path, file: _File, step: int) -> None:
@@ -148,6 +150,10 @@ class Saver:
         epoch = max(trainer.progress.last_step, 0) // trainer.steps_per_epoch
         last = self._export(trainer, epoch, False)
         files = {self._weights("last"): last}
+        config = dump_config(trainer.config).encode()
+        if config != self._config:  # after the checkpoint that knows it, too
+            files[self.run_dir / "config.yaml"] = _File(config, None, True)
+            self._config = config
         return files | ({self._weights("best"): _File(last.data, None, True)} if best else {})
 
     def _export(self, trainer: Trainer, epoch: int, best: bool, ema: Mapping[str, Tensor] | None = None) -> _File:

@@ -55,5 +55,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.scaler.load_state_dict(state["scaler"])
     for name, value in state["progress"].items():
         setattr(trainer.progress, name, value)
+    if any(extension.step == trainer.progress.step for extension in trainer.config.extensions):
+        trainer.progress.stopped = trainer.progress.ending = False  # made longer here, it is at no end any more
     trainer.set_factor()
     torch.set_rng_state(state["generator"])

@@ -322,16 +322,16 @@ class Trainer:
         asked = self.stops.requested
         if not self.world.any(asked is not None):
             return
-        asked = asked or next(a for a in self.world.gather(asked) if a is not None)
+        asked = next(a for a in self.world.gather(asked) if a is not None)
         self._save(False)
         saved = "everything is saved"
         if self.saver.trouble is not None:
             saved = f"this could not be saved ({self.saver.trouble}), what was saved before is whole"
-        raise Interrupted(
-            asked,
+        text = (
             f"stopped by {asked.name} after {self.progress.step} of {self.schedule.steps} steps; {saved}; go on with\n"
-            f"  python -m yolo_cosine.train --resume {self.run_dir}",
+            f"  python -m yolo_cosine.train --resume {self.run_dir}"
         )
+        raise Interrupted(asked, text if self.world.is_main else "")
 
     def _tell_worker(self, text: str) -> None:
         self.emit(events.Incident("worker", text, self.progress.last_step))

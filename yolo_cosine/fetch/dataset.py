@@ -6,6 +6,7 @@ call finds a complete data set without its archives, and fetches again what some
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,11 @@ from yolo_cosine.fetch.unpack import is_archive, unpack
 
 
 def _check_url(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (asking for it is what checks it)
+    except ValueError as error:
+        raise ValueError(f"is no URL to fetch: {error}; write an http, https or file URL") from None
     if parts.scheme not in ("http", "https", "file") or (parts.scheme != "file" and not parts.netloc):
         raise ValueError("is no URL to fetch; write an http, https or file URL")
     if not url.isascii() or re.search(r"\s", url):
@@ -132,6 +137,7 @@ def fetch(yaml: Path, report: Reporter, root: Path | None = None, keep: bool = F
     entries = read_entries(yaml, content)
     root = data_root(yaml, content) if root is None else root.absolute()
     store = root / ".fetch"
+    new = [folder for folder in (store, *store.parents) if not folder.exists()]
     try:
         store.mkdir(parents=True, exist_ok=True)
         for name, entry in _named(entries):
@@ -141,6 +147,10 @@ def fetch(yaml: Path, report: Reporter, root: Path | None = None, keep: bool = F
                 _fetch_one(store, root, name, entry, keep, report)
     except OSError as error:
         raise UserError(f"{root}: cannot be written: {error}; use --to DIR for another folder") from None
+    finally:
+        for folder in new:  # that nothing came into
+            with contextlib.suppress(OSError):
+                folder.rmdir()
     return root
 
 

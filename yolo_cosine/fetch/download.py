@@ -211,7 +211,7 @@ def _explain(error: Exception, url: str) -> Exception:
     if isinstance(reason, str):  # no handler for what the URL, or a redirect, asks for
         return UserError(f"{url}: cannot be opened: {reason}; use an http, https or file URL")
     if url.lower().startswith("file:"):
-        return UserError(f"{url}: cannot be read: {reason}")
+        return UserError(f"{url}: cannot be read: {reason}; mend the URL")
     return _Dropped(f"no connection ({reason or type(reason).__name__})")
 
 

@@ -31,7 +31,10 @@ def extended(config: RunConfig, build: Build, steps_per_epoch: int, factors: Map
     for extension, epochs in zip(config.extensions, lengths, strict=True):
         steps = epochs * steps_per_epoch
         if not 0 < extension.step < steps:
-            raise InvalidSchedule(f"extensions: step {extension.step} is not inside a run of {steps} steps")
+            raise InvalidSchedule(
+                f"extensions: step {extension.step} is not inside a run of {steps} steps, {epochs} epochs; write more "
+                "epochs, or go on from an earlier checkpoint"
+            )
         longer = build(config.model_copy(update={"epochs": epochs, "extensions": []}))
         schedule = _once(schedule, longer, extension, config, steps, factors)
     return schedule

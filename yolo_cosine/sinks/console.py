@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 from typing import TextIO
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from rich.text import Text
 from yolo_cosine import events
 from yolo_cosine.sinks import console_text
 
+# What does not come between an epoch and its evaluation.
+_GOING_ON = events.StepDone | events.EpochDone | events.Rewound | events.Replanned | events.RunEnded
 _PLAIN_INTERVAL = 30.0  # seconds between two progress lines where there is no terminal
 
 
@@ -40,11 +43,12 @@ class ConsoleSink:
         self._weights: dict[str, str] = {}
         self._lr: float | None = None
         self._step = 0  # the next one
-        self._skipped = 0  # steps that the run will not take, as it jumped over them
+        self._taken = 0  # by this process; a run may jump over steps, and take some twice
+        self._warned = ""  # the last warning
         self._begin_epoch(0.0)
 
     def handle(self, event: events.Event) -> None:
-        if not isinstance(event, events.EvaluationStarted | events.Evaluated | events.Notice):
+        if isinstance(event, _GOING_ON):
             self._finish_epoch()  # whose evaluation, if one was due, has been
         match event:
             case events.RunStarted():
@@ -62,8 +66,17 @@ class ConsoleSink:
                 self._weights = dict(
                     sorted({**self._weights, "best" if event.best else "last": str(event.path)}.items())
                 )
-            case events.Notice():
-                self._say(("warning: " if event.warning else "") + event.text, "yellow" if event.warning else "")
+            case events.Notice(warning=False):
+                self._say(event.text)
+            case events.Notice() | events.Incident():
+                self._warn(event)
+            case events.Rewound():
+                self._step, self._evaluating = event.to_step, None
+                self._begin_epoch(time.monotonic())
+                self._say(f"back to step {event.to_step}: {event.text}", "yellow")
+            case events.Replanned():
+                self._start = replace(self._start, epochs=event.epochs)
+                self._say(event.text)
             case events.RunEnded():
                 self._stop_live()
                 self._say("\n" + console_text.end_block(event, self._weights, self._width))
@@ -88,6 +101,12 @@ class ConsoleSink:
             self._stream.write(text + "\n")
             self._stream.flush()
 
+    def _warn(self, event: events.Notice | events.Incident) -> None:
+        # what an incident says may have been said as a warning already
+        if isinstance(event, events.Notice) or event.text != self._warned:
+            self._say(f"warning: {event.text}", "yellow")
+        self._warned = event.text
+
     def _begin(self, event: events.RunStarted) -> None:
         self._start, self._step = event, event.start_step
         self._started = time.monotonic()
@@ -108,8 +127,8 @@ class ConsoleSink:
         self._told = now
 
     def _stepped(self, event: events.StepDone) -> None:
-        self._skipped += event.step - self._step
         self._step = event.step + 1
+        self._taken += 1
         self._images += event.images
         self._steps += 1
         self._lr = console_text.main_rate(event.scalars)
@@ -140,8 +159,7 @@ class ConsoleSink:
 
     def _progress(self, now: float) -> console_text.Progress:
         start = self._start
-        taken = self._step - start.start_step - self._skipped
-        left = (now - self._started) / taken * (start.total_steps - self._step) if taken else float("nan")
+        pace = (now - self._started) / self._taken if self._taken else float("nan")
         latest = self._step - 1 if self._steps else self._step
         epoch = min(latest // start.steps_per_epoch, start.epochs - 1)
         return console_text.Progress(
@@ -151,7 +169,7 @@ class ConsoleSink:
             losses=self._losses,
             lr=self._lr,
             images_per_second=self._images / max(now - self._epoch_from, 1e-9) if self._images else None,
-            left=left,
+            left=pace * max(start.total_steps - self._step, 0),
         )
 
     def _status(self) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import cv2
 import numpy as np
 import yaml
 from tensorboard.compat.proto.event_pb2 import Event as EventProto
-from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams, pr_curve_raw
+from torch.utils.tensorboard.summary import custom_scalars, hparams, pr_curve_raw, text
 
 from yolo_cosine import events
+from yolo_cosine.sinks.appended import News
 from yolo_cosine.sinks.drawing import draw_pr_curves, draw_sample
+from yolo_cosine.sinks.event_log import EventLog
 
 BEST = "best/"  # + mAP50-95, ...: the metrics of the best evaluation so far
 _BEST = {name: BEST + name.removeprefix("metrics/") for name in (
@@ -42,68 +43,117 @@ _LAYOUT = {
 }
 
 
+# Tags of what a process tells once: where it begins, or where it ends.
+_ONCE = ("config/", "facts/", "custom_scalars__config__", "_hparams_/")
+# Tags of what comes of an evaluation.
+_EVALUATED = ("metrics/", events.CLASS_AP, events.EVAL_SECONDS, BEST, "val/", "pr_curve/")
+_TOLD = "incidents"
+_CURVES = "val/pr_curves"
+
+
 class TensorBoardSink:
     """Writes `<run_dir>/tensorboard`: scalars, images, precision over recall, configuration and hyperparameters.
+
+    Events of steps that are taken again, because a run goes on from a checkpoint or went back, are dropped first, so that
+    every tag has every step once.
 
     Raises:
         OSError: if the folder cannot be written.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        # the queue is long so that a step never waits for the disk
-        self._writer = SummaryWriter(str(Path(run_dir) / "tensorboard"), max_queue=1000, flush_secs=30)
-        self._names: tuple[str, ...] = ()
+        self.news: list[News] = []
+        self._log = EventLog(Path(run_dir) / "tensorboard", self.news)
+        self._start: events.RunStarted | None = None
         self._gap = 1  # least steps between two drawings
-        self._drawn: int | None = None  # step of the last one
+        self._back_at: int | None = None  # the step that the run went back to, until it is taken
+        self._incidents: Counter[int] = Counter()  # texts of a step
+        self._drawn: int | None = None  # step of the last drawing
         self._best: events.Evaluated | None = None  # the best, if it was not drawn yet
         self._last: events.Evaluated | None = None  # the same for the last
 
     def handle(self, event: events.Event) -> None:
         match event:
             case events.RunStarted():
-                self._start(event)
+                self._start = event
+                self._gap = max(event.total_steps // _PICTURES, 1)
+                self._go_on_from(event.start_step, event.evaluation_due)
             case events.StepDone():
+                self._back_at = None
                 self._scalars(event.scalars, event.step)
             case events.EpochDone():
                 self._scalars(event.scalars, event.step)
-                self._writer.flush()
+                self._log.flush()
             case events.Evaluated():
                 self._evaluated(event)
-                self._writer.flush()
+                self._log.flush()
+            case events.Saving():
+                self._log.sync()  # a run goes on from the checkpoint that follows, and the log must lead up to it
+            case events.Incident():
+                self._tell(f"**{event.kind}**, step {event.step}: {event.text}", event.step)
+            case events.Replanned():
+                self._start = replace(self._start, epochs=event.epochs)
+                self._tell(f"**{event.epochs} epochs** from step {event.step} on: {event.text}", event.step)
+            case events.Rewound():
+                self._back_at = event.to_step
+                self._go_on_from(event.to_step)
+                self._tell(f"**back to step {event.to_step}** from step {event.step}: {event.text}", event.to_step)
+                self._log.flush()
             case events.RunEnded():
                 self._draw_rest()
                 if event.reason in {"finished", "stopped early"}:
                     _, _, end = hparams({}, {})
-                    self._write(end, event.step)
-                self._writer.flush()
+                    self._log.write(end, event.step)
+                self._log.sync()
 
     def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, summary: Summary, step: int) -> None:
-        self._writer.file_writer.add_summary(summary, step)
+        self._log.close()
 
     def _scalars(self, scalars: Mapping[str, float], step: int) -> None:
         # one event for all of them: a fraction of the time and of the bytes of an `add_scalar` for each
-        self._write(Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in scalars.items()]), step)
+        self._log.write(Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in scalars.items()]), step)
 
-    def _start(self, event: events.RunStarted) -> None:
-        self._names = event.names
-        self._gap = max(event.total_steps // _PICTURES, 1)
-        if event.start_step > 0:  # TensorBoard then forgets what an earlier process logged from this step on
-            start = EventProto(session_log=SessionLog(status=SessionLog.START))
-            self._writer.file_writer.add_event(start, event.start_step)
-        config = yaml.safe_dump(_plain(event.config), sort_keys=False, allow_unicode=True)
-        self._writer.add_text("config", f"```yaml\n{config}```", event.start_step)
-        rows = "".join(f"| {_cell(k)} | {_cell(v)} |\n" for k, v in event.facts.items())
-        self._writer.add_text("facts", f"| fact | value |\n|---|---|\n{rows}", event.start_step)
-        self._writer.add_custom_scalars(_LAYOUT)
-        # Into this writer, for SummaryWriter.add_hparams makes a second run of them. The metrics are tags that the
+    def _tell(self, words: str, step: int) -> None:
+        step = step if self._back_at is None else min(step, self._back_at)
+        self._incidents[step] += 1
+        again = f"-{self._incidents[step]}" if self._incidents[step] > 1 else ""
+        self._log.write(text(_TOLD + again, words), step)
+
+    def _go_on_from(self, first: int, evaluation_due: bool = False) -> None:
+        """Drop what was logged of steps from `first` on and, if it is due again, of the evaluation before."""
+        self._incidents.clear()
+        self._drawn = None
+        self._best, self._last = (e if e is not None and e.step < first else None for e in (self._best, self._last))
+        taken = False  # whether the step before `first` has passed
+
+        def keep(event: EventProto) -> bool:
+            nonlocal taken
+            tag = next((value.tag for value in event.summary.value), "")  # those of an event are of one kind
+            told, evaluated, before = tag.startswith(_TOLD), tag.startswith(_EVALUATED), event.step == first - 1
+            again = evaluation_due and before and (evaluated or (told and taken))
+            if event.step >= first or again or tag.startswith(_ONCE):
+                return False
+            taken = taken or (before and not told and not evaluated)
+            self._incidents[event.step] += told
+            self._drawn = event.step if tag == _CURVES else self._drawn
+            return True
+
+        self._log.renew(first, self._about(), self._start.start_step, keep)
+
+    def _about(self) -> list[Summary]:
+        """What is known of the run when a process starts."""
+        config = yaml.safe_dump(_plain(self._start.config), sort_keys=False, allow_unicode=True)
+        rows = "".join(f"| {_cell(k)} | {_cell(v)} |\n" for k, v in self._start.facts.items())
+        # Into this file, for `SummaryWriter.add_hparams` makes a second run of them. The metrics are tags that the
         # evaluations fill in.
-        experiment, session, _ = hparams(_hyperparameters(event.config), dict.fromkeys(_BEST.values(), 0.0))
-        self._write(experiment, event.start_step)
-        self._write(session, event.start_step)
-        self._writer.flush()
+        experiment, session, _ = hparams(_hyperparameters(self._start.config), dict.fromkeys(_BEST.values(), 0.0))
+        return [
+            text("config", f"```yaml\n{config}```"),
+            text("facts", f"| fact | value |\n|---|---|\n{rows}"),
+            custom_scalars(_LAYOUT),
+            experiment,
+            session,
+        ]
 
     def _evaluated(self, event: events.Evaluated) -> None:
         # a class without boxes has no AP and gets no chart
@@ -115,6 +165,8 @@ class TensorBoardSink:
         self._last = event
         if self._drawn is None or (event.best and event.step - self._drawn >= self._gap):
             self._draw(event)
+        if event.step + 1 == self._start.total_steps:  # there will be none after it, not even if the run is resumed
+            self._draw_rest()
 
     def _draw_rest(self) -> None:
         for event in (self._best, self._last):
@@ -129,18 +181,18 @@ class TensorBoardSink:
         for sample in event.samples:
             seen[sample.name] += 1  # files of one name in two folders
             again = f"-{seen[sample.name]}" if seen[sample.name] > 1 else ""
-            self._image(f"val/{sample.name}{again}", draw_sample(sample, self._names), event.step, *_JPEG)
-        curves = draw_pr_curves(event.recall, event.precision, self._names)
-        self._image("val/pr_curves", curves, event.step, ".png")
-        for k, name in enumerate(self._names):
+            self._image(f"val/{sample.name}{again}", draw_sample(sample, self._start.names), event.step, *_JPEG)
+        curves = draw_pr_curves(event.recall, event.precision, self._start.names)
+        self._image(_CURVES, curves, event.step, ".png")
+        for k, name in enumerate(self._start.names):
             if (event.precision[:, k] > -1).all():
-                self._write(_pr_summary(name, event.recall, event.precision[:, k]), event.step)
+                self._log.write(_pr_summary(name, event.recall, event.precision[:, k]), event.step)
 
     def _image(self, tag: str, image: np.ndarray, step: int, suffix: str, options: tuple[int, ...] = ()) -> None:
         _, data = cv2.imencode(suffix, image[..., ::-1], options)
         height, width = image.shape[:2]
         picture = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data.tobytes())
-        self._write(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
+        self._log.write(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
 
 def _pr_summary(name: str, recall: np.ndarray, precision: np.ndarray) -> Summary:
