@@ -54,9 +54,9 @@ def build_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch
 
 def _check_values(schedule: RunSchedule) -> None:
     """A schedule that has no value somewhere, as some peers' have none past their end, is told before the run and not in
-    it. Some steps are asked, the first and the last among them."""
+    it. Some steps are asked, the last one first."""
     last = schedule.steps - 1
-    steps = sorted({*range(0, schedule.steps, max(1, last // 8)), last})
+    steps = (last, *range(0, last, max(1, last // 8)))
     series = {f"learning rate of {name}": lr for name, lr in schedule.lr.items()}
     series |= {
         "momentum": schedule.momentum,
@@ -72,8 +72,8 @@ def _check_values(schedule: RunSchedule) -> None:
             raise
         except (ArithmeticError, TypeError, ValueError) as error:  # the latter two: of a complex number, of None
             value = f"none ({error})"
-        where = "last step" if step == last else "step"
-        raise InvalidSchedule(f"the {name} is {value} at the run's {where}, {step}; let it grow less, or train shorter")
+        where = f"the run's last step, {step}" if step == last else f"step {step} of the run"
+        raise InvalidSchedule(f"the {name} is {value} at {where}; let it grow less, or train shorter")
 
 
 def _base(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch: int) -> RunSchedule:
