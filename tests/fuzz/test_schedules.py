@@ -132,6 +132,11 @@ def presets(draw):
     },
     3,
 )
+@example(
+    {"preset": "transformers.cosine_with_restarts", "preset_args": {"num_warmup_steps": 0, "num_cycles": 1e-320}}, 3
+)
+@example({"preset": "transformers.cosine", "preset_args": {"num_warmup_steps": 0, "num_cycles": 1e-320}}, 3)
+@example({"preset": "timm.TanhLRScheduler", "preset_args": {"t_initial": 1, "noise_range_t": 0, "noise_std": 2**31}}, 3)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:

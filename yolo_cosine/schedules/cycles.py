@@ -63,6 +63,8 @@ class CosineRestarts:
 
     def start_of(self, cycle: int) -> Steps:
         """The first step of a cycle, counted from 0; infinite where growth leaves the numbers."""
+        if cycle == 0:  # of cycles without end too
+            return 0
         if self.T_mult == 1:
             return self.T_0 * cycle
         try:

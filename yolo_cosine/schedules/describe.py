@@ -69,7 +69,8 @@ def _starts(schedule: Schedule, most: int = 1000) -> Iterator[tuple[str, float]]
     elif isinstance(schedule, Repeat):
         for k in range(min(schedule.times or most, most)):
             yield from (
-                (f"{name} {k + 1}", at + k * schedule.schedule.steps) for name, at in _starts(schedule.schedule, most)
+                (f"{name} {k + 1}", at + (k and k * schedule.schedule.steps))
+                for name, at in _starts(schedule.schedule, most)
             )
         if schedule.times:
             yield "held", schedule.steps
@@ -80,7 +81,7 @@ def _starts(schedule: Schedule, most: int = 1000) -> Iterator[tuple[str, float]]
             yield "held", schedule.start_of(schedule.cycle_limit)
     elif isinstance(schedule, CosinePeriodic):
         for k in range(most):
-            yield "cosine, rising again" if k % 2 else "cosine", k * schedule.steps
+            yield "cosine, rising again" if k % 2 else "cosine", k and k * schedule.steps  # which may be infinite
     elif isinstance(schedule, OneCycle):
         yield "up", 0
         yield "down", round(schedule.pct_start * schedule.steps)

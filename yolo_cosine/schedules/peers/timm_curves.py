@@ -64,6 +64,8 @@ class Cycles:
         return self._start_of(max(1, self.cycle_limit))
 
     def _start_of(self, cycle: int) -> Steps:
+        if cycle == 0:  # of cycles without end too
+            return 0
         if self.T_mult == 1:
             return self.shape.steps * cycle
         return self.shape.steps * (grown(1.0, float(self.T_mult), cycle) - 1) / (self.T_mult - 1)
@@ -175,6 +177,11 @@ class TimmNoise:
 
     def __post_init__(self) -> None:
         require(self.pct > 0, f"pct: noise below {self.pct:g} is never drawn; write a limit above 0, as in 0.67")
+        require(
+            self.draw == "uniform" or abs(self.std) <= 1000 * self.pct,
+            f"std: normal noise of {self.std:g} is hardly ever below pct={self.pct:g}, and would be drawn without end; "
+            "write at most a thousand times pct",
+        )
 
     @property
     def steps(self) -> Steps:
