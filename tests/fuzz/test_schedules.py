@@ -137,6 +137,13 @@ def presets(draw):
 )
 @example({"preset": "transformers.cosine", "preset_args": {"num_warmup_steps": 0, "num_cycles": 1e-320}}, 3)
 @example({"preset": "timm.TanhLRScheduler", "preset_args": {"t_initial": 1, "noise_range_t": 0, "noise_std": 2**31}}, 3)
+@example(
+    {
+        "preset": "keras.CosineDecay",
+        "preset_args": {"initial_learning_rate": "9" * 99, "alpha": 2**31, "decay_steps": 1},
+    },
+    3,
+)
 def test_presets(content, steps):
     config = outcome(lambda: validate(content, "fuzz.yaml"), "fuzz.yaml")
     if config is not None:

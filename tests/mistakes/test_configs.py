@@ -115,7 +115,7 @@ VALUES = [  # in a file that extends run.yaml; what is said
     ("preset: ''", ["preset: ''", "at least 1 character"]),
     ("preset: transformers.cosin", ["'cosin' is no schedule", "did you mean cosine?"]),
     ("preset: transformers.cosine\npreset_args: {warmup: 3}", ["warmup: there is no such argument", "it has num_"]),
-    ("preset: transformers.cosine\npreset_args: {num_warmup_steps: x}", ["wrong type", "num_warmup_steps='x'"]),
+    ("preset: transformers.cosine\npreset_args: {num_warmup_steps: x}", ["wrong type", "num_warmup_steps: 'x'"]),
     ("preset: transformers.cosine\npreset_args: {num_warmup_steps: -1}", ["num_warmup_steps: -1", "write 0 or more"]),
     ("preset: torch.StepLR\npreset_args: {step_size: 0}", ["step_size: 0 divides the step", "write at least 1"]),
     ("preset: torch.OneCycleLR\npreset_args: {max_lr: 0.1, total_steps: 3}", ["total_steps", "3"]),

@@ -174,6 +174,15 @@ def parameters_of(build: Builder) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in inspect.signature(build).parameters.items() if p.kind is keyword and n != "schedule"}
 
 
+_NUMBERS = ("float", "int", "Steps", "float | None", "int | None")  # annotations, which are text here
+
+
+def _is_for_a_number(parameter: inspect.Parameter) -> bool:
+    if parameter.annotation is not parameter.empty:
+        return parameter.annotation in _NUMBERS
+    return isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+
+
 def call(build: Builder, schedule: str, arguments: Mapping[str, Any], run: Run) -> NativeSchedule:
     """Call a peer's function with the peer's own arguments, checked against its signature.
 
@@ -199,6 +208,10 @@ def call(build: Builder, schedule: str, arguments: Mapping[str, Any], run: Run) 
             given[name] = value
         elif parameter.default is parameter.empty:
             raise run.error(f"{name} is missing; write {name}=...")
+    for name, value in arguments.items():
+        # a text or a list times a whole number, which Python takes for many of it, fills the memory
+        if _is_for_a_number(parameters[name]) and isinstance(value, str | list | tuple):
+            raise run.error(f"{name}: {value!r:.80} is no finite number; write one number, as this has the wrong type")
     if "schedule" in inspect.signature(build).parameters:
         given["schedule"] = schedule
     try:
