@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ COMMANDS = {
 def run_command(work: Callable[[], int]) -> int:
     """Run an entry point; a user's mistake becomes a message and exit code 2, a failed run 1, an interrupt 130, SIGTERM
     in a run 143, a closed pipe 141."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no encoding has
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return work()
     except (UserError, TrainingFailed) as error:

@@ -438,6 +438,20 @@ def test_the_command_says_what_became_of_what(coco, tmp_path, capsys):
         assert part in said, part
 
 
+def test_a_file_name_that_no_encoding_has_can_be_said(tmp_path, capsys):
+    for folder in ("s/images", "s/labels"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "s/labels/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "s/images/a.png")
+    try:
+        (tmp_path / os.fsdecode(b"s/images/b\xff.png")).write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    (tmp_path / "s/set.yaml").write_text("train: images\nnames: [c]\n")
+    assert main(["convert", str(tmp_path / "s/set.yaml"), "--to", "voc", "--out", str(tmp_path / "out")]) == 0
+    assert r"header that cannot be read (images/b\udcff.png" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["nowhere.yaml"], "there is no such file"), (["shaeps"], "did you mean shapes?")],

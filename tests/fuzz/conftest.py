@@ -7,7 +7,9 @@ cut, bytes flipped. Whatever a longer search has found stands there as an `@exam
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from yolo_cosine.errors import UserError
 
-# `slow` inputs are part of the matter; a hang is seen by the time that the whole takes
+# a slow machine is not a fault; what never ends is (`in_time`)
 FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 # Words with a meaning somewhere. No slash: a parser that is told to list the whole disk rightly does so.
@@ -33,11 +35,31 @@ ANYTHING = st.recursive(
 )
 
 
+@contextmanager
+def in_time(seconds: float = 5) -> Iterator[None]:
+    """Fail where more processor time than this is taken: what is that slow would not end."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError(f"takes more than {seconds} seconds")
+
+    if not hasattr(signal, "SIGPROF"):  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
 def outcome(work: Callable[[], Any], source: str | tuple[str, ...], lines: int = 20) -> Any:
     """The result of a parser, or None for a `UserError` in a few lines that name the source (one of them). Any other
     exception goes through, and fails the test."""
     try:
-        return work()
+        with in_time():
+            return work()
     except UserError as error:
         said = str(error)
         assert 1 <= len(said.splitlines()) <= lines and len(said) < 20_000, said[:2000]

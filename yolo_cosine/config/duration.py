@@ -29,6 +29,11 @@ class Duration:
         return f"{self.value:g}{self.unit}"
 
 
+def shown_number(value: float) -> str:
+    """A number as messages show it in a duration; a whole one may be larger than any float."""
+    return f"{max(-LONGEST, min(value, LONGEST)):g}"
+
+
 def parse_duration(text: str, whole_steps: bool = True) -> Duration:
     """Parse `3ep`, `2.5ep`, `500it` or `5%`; without `whole_steps` also `8.25it`.
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from yolo_cosine.config.duration import parse_duration, parse_time
+from yolo_cosine.config.duration import parse_duration, parse_time, shown_number
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -26,7 +26,8 @@ def _check_duration(text: str) -> str:
 
 def _refuse_bare_number(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"has no unit; write {value:g}ep for epochs or {value:g}it for steps")
+        shown = shown_number(value)
+        raise ValueError(f"has no unit; write {shown}ep for epochs or {shown}it for steps")
     return value
 
 
@@ -253,7 +254,8 @@ class NonfiniteConfig(_Group):
 
 def _refuse_unitless_time(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"has no unit; write {value:g}h for hours or {value:g}min for minutes")
+        shown = shown_number(value)
+        raise ValueError(f"has no unit; write {shown}h for hours or {shown}min for minutes")
     return value
 
 

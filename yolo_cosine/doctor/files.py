@@ -41,6 +41,16 @@ _NOTED: dict[str, tuple[Severity, str, str]] = {
         "check the tool that wrote them: corners taken for centres look like this",
     ),
     "difficult": ("note", "object(s) are marked difficult", "none is needed; remove the mark to train on them"),
+    "labels-changed": (
+        "note",
+        "image(s) have other labels than the exact annotations beside them",
+        "none is needed; convert the data set anew to have ids and areas for them too",
+    ),
+    "exact-unused": (
+        "warning",
+        "file(s) of exact annotations (`coco:` in the YAML) are not used",
+        "restore them, or take `coco` out of the YAML",
+    ),
     "unlisted-category": (
         "warning",
         "class(es) of the first split are not listed in this one",

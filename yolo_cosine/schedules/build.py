@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 
 from yolo_cosine.config.duration import parse_duration
@@ -47,23 +48,32 @@ def build_schedule(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch
     if config.plateau is not None:
         changes["plateau"] = Plateau(mode="max", **config.plateau.model_dump())
     schedule = dataclasses.replace(schedule, **changes)
-    _check_last_step(schedule)
+    _check_values(schedule)
     return schedule
 
 
-def _check_last_step(schedule: RunSchedule) -> None:
-    """A schedule that has no value so far out, as some peers' have none, is told before the run and not in it."""
+def _check_values(schedule: RunSchedule) -> None:
+    """A schedule that has no value somewhere, as some peers' have none past their end, is told before the run and not in
+    it. Some steps are asked, the last one first."""
+    last = schedule.steps - 1
+    steps = (last, *range(0, last, max(1, last // 8)))
     series = {f"learning rate of {name}": lr for name, lr in schedule.lr.items()}
     series |= {
         "momentum": schedule.momentum,
         "weight decay": schedule.weight_decay,
         "accumulation": schedule.accumulate,
     }
-    for name, values in series.items():
-        if not math.isfinite(value := values(schedule.steps - 1)):
-            raise InvalidSchedule(
-                f"the {name} is {value} at the run's last step, {schedule.steps - 1}; let it grow less, or train shorter"
-            )
+    for (name, values), step in itertools.product(series.items(), steps):
+        try:
+            value = values(step)
+            if math.isfinite(value):
+                continue
+        except InvalidSchedule:
+            raise
+        except (ArithmeticError, TypeError, ValueError) as error:  # the latter two: of a complex number, of None
+            value = f"none ({error})"
+        where = f"the run's last step, {step}" if step == last else f"step {step} of the run"
+        raise InvalidSchedule(f"the {name} is {value} at {where}; let it grow less, or train shorter")
 
 
 def _base(config: RunConfig, groups: tuple[Group, ...], steps_per_epoch: int) -> RunSchedule:

@@ -62,10 +62,14 @@ class CosineRestarts:
         return self.start_of(max(1, self.cycle_limit))
 
     def start_of(self, cycle: int) -> Steps:
-        """The first step of a cycle, counted from 0."""
+        """The first step of a cycle, counted from 0; infinite where growth leaves the numbers."""
         if self.T_mult == 1:
             return self.T_0 * cycle
-        return self.T_0 * (self.T_mult**cycle - 1) / (self.T_mult - 1)
+        try:
+            # a float, because a power of whole numbers can fill the memory
+            return self.T_0 * (float(self.T_mult) ** cycle - 1) / (self.T_mult - 1)
+        except OverflowError:
+            return math.inf
 
     def cycle(self, step: float) -> int:
         """The number of the cycle that `step` is in, from 0. The logarithm may be off by one; the loops are not.

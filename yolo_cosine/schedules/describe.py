@@ -32,7 +32,8 @@ class Part:
 
 def parts(schedule: Schedule, steps: int) -> list[Part]:
     """The phases of steps `0..steps-1`, in order; together they are all of them."""
-    bounds = [(name, math.ceil(start)) for name, start in _starts(schedule) if math.ceil(start) < steps]
+    # a start may be infinitely far away
+    bounds = [(name, math.ceil(start)) for name, start in _starts(schedule) if start <= steps - 1]
     ends = [start for _, start in bounds[1:]] + [steps]
     return [
         Part(name, start, stop, schedule(start), schedule(stop - 1))

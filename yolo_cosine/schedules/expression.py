@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.duration import parse_duration, shown_number
 from yolo_cosine.schedules import cycles
 from yolo_cosine.schedules.compose import Join, Repeat, join
 from yolo_cosine.schedules.curves import KINDS, Cosine, InvalidSchedule, Schedule, Steps
@@ -145,7 +145,8 @@ def _bounds(lengths: list[Any], clock: Clock, names: list[str], where: str, tota
 
 def _duration(text: Any, clock: Clock, where: str, whole: bool = True) -> float:
     if isinstance(text, int | float) and not isinstance(text, bool):
-        raise InvalidSchedule(f"{where}: {text:g} has no unit; write {text:g}ep for epochs or {text:g}it for steps")
+        shown = shown_number(text)
+        raise InvalidSchedule(f"{where}: {shown} has no unit; write {shown}ep for epochs or {shown}it for steps")
     if not isinstance(text, str):
         raise InvalidSchedule(f"{where}: {text!r} is not a duration; write 3ep, 500it or 5%")
     # a boundary may be anywhere, a length is neither negative nor a part of a step
@@ -308,8 +309,9 @@ def _convert_to(value: Any, hint: Any, clock: Clock, where: str, inner: tuple) -
         return value
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
+        with contextlib.suppress(OverflowError):  # a whole number that is larger than any float
+            return float(value)
     if hint is str and isinstance(value, str):
         return value
     named = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}

@@ -205,6 +205,7 @@ def call(build: Builder, schedule: str, arguments: Mapping[str, Any], run: Run) 
         return build(run, **given)
     except InvalidSchedule as error:
         raise error if str(error).startswith(run.where) else run.error(str(error)) from None
-    except (TypeError, ValueError, ArithmeticError) as error:  # a list where a number belongs, one that is too large
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # a list where a number belongs, or one that is too short; a number that is too large
         shown = ", ".join(f"{name}={value!r}"[:80] for name, value in arguments.items())
         raise run.error(f"an argument has the wrong type or size, of {shown} ({error}); mend it") from None

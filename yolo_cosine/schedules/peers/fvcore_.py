@@ -187,6 +187,7 @@ def step_with_fixed_gamma(
         require(isinstance(value, int | float) and value > 0, f"{name}: {value!r} is no number above 0; write one")
     for name, value in (("num_decays", num_decays), ("num_updates", num_updates)):
         require(isinstance(value, int) and value > 0, f"{name}: {value!r} is no whole number above 0; write one")
+    require(num_decays <= 10_000, f"num_decays: {num_decays} steps make a curve; write an exponential one")
     passed = [lambda where, k=k: int((where + EPSILON) * (num_decays + 1)) >= k for k in range(1, num_decays + 2)]
     falls = tuple(place.first + place.first_step(reached) for reached in passed[:-1])
     curve = MultiStep(base_value / place.unit, falls, gamma)

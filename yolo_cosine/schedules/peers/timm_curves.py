@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from yolo_cosine.schedules.curves import InvalidSchedule, Schedule, Steps, kind, require
+from yolo_cosine.schedules.curves import InvalidSchedule, Schedule, Steps, grown, kind, require
 
 
 @kind("timm-k-decay")
@@ -66,7 +66,7 @@ class Cycles:
     def _start_of(self, cycle: int) -> Steps:
         if self.T_mult == 1:
             return self.shape.steps * cycle
-        return self.shape.steps * (self.T_mult**cycle - 1) / (self.T_mult - 1)
+        return self.shape.steps * (grown(1.0, float(self.T_mult), cycle) - 1) / (self.T_mult - 1)
 
     def cycle(self, step: float) -> int:
         """The number of the cycle that `step` is in, from 0. The logarithm may be off by one; the loops are not."""

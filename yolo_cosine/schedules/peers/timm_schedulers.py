@@ -264,5 +264,5 @@ def cycle_length(t_initial, cycle_mul, cycle_limit, warmup_t, warmup_prefix) -> 
     if cycle_mul == 1:
         length = t_initial * cycles
     else:
-        length = math.floor(t_initial * (cycle_mul**cycles - 1) / (cycle_mul - 1))
+        length = math.floor(t_initial * (float(cycle_mul) ** cycles - 1) / (cycle_mul - 1))
     return length + warmup_t if warmup_prefix else length

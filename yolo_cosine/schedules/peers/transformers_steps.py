@@ -259,7 +259,10 @@ def _wave(steps: float, cycles: float, end: float) -> Schedule:
 
 
 def _missed_restarts(rest: float, cycles: float, warmup: float) -> tuple[str, ...]:
-    """The steps at which the peer's remainder, which it takes of a rounded product, misses a restart."""
+    """The steps at which the peer's remainder, which it takes of a rounded product, misses a restart; of more restarts than
+    anyone looks at, none."""
+    if cycles > 10_000:
+        return ()
     on_a_step = [k * rest / cycles for k in range(1, math.ceil(cycles)) if (k * rest / cycles).is_integer()]
     missed = [f"{warmup + t:g}" for t in on_a_step if (cycles * (t / rest)) % 1.0 != 0]
     if not missed:
