@@ -32,6 +32,7 @@ class TrainingFailed(Exception):
 class Interrupted(KeyboardInterrupt):
     """A signal ended the run; the message says how to go on. Entry points print it and exit with 128 + its number."""
 
-    def __init__(self, number: int, text: str):
+    def __init__(self, number: int, text: str, agreed: bool = False):
         super().__init__(text)
         self.code = 128 + int(number)
+        self.agreed = agreed  # by all processes of the run: none of them has failed

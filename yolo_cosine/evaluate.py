@@ -228,17 +228,24 @@ class Evaluator:
         self.store, self.config, self.world = store, config, world or World()
         self.between_batches: Callable[[], None] = lambda: None  # what it raises ends an evaluation
         self.tell: Callable[[str], None] = say_nothing
+        self.batch = batch
         self._run = {
-            "batch": batch, "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
+            "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
         }  # fmt: skip
         self._truth = ground_truth(store.index)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
 
+    def use_alone(self) -> None:
+        """Evaluate all of the split in this process from now on."""
+        self._run["world"] = World()
+
     def __call__(self, model: nn.Module) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
         """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
         start = time.perf_counter()
-        found = detect(model, self.store, self.config, tell=self.tell, between=self.between_batches, **self._run)
+        found = detect(
+            model, self.store, self.config, tell=self.tell, between=self.between_batches, batch=self.batch, **self._run
+        )
         report = score(self.store.index, self._truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

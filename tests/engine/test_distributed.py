@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -27,6 +28,42 @@ def troubled(self, batch, step):
 Trainer.train_step = troubled
 sys.exit(train.main(sys.argv[1:]))
 """
+
+
+def test_a_slow_save_is_waited_for(write_run, tmp_path):
+    """The others are through long before the one that writes, and must not take it for a failed one."""
+    slow = "os.kill(os.getpid(), signal.SIGTERM)"
+    script = tmp_path / "troubled.py"
+    script.write_text(
+        "import time\nfrom yolo_cosine.engine import saving\nwrite = saving.write_checkpoint\n"
+        "saving.write_checkpoint = lambda *a: (time.sleep(5 if '00005' in a[0].name else 0), write(*a))\n"
+        + TROUBLE.format(action=slow)
+    )
+    done, _ = torchrun("--cfg", str(write_run(checkpoint={"every": "2ep", "keep": 2})), script=script)
+    assert "another process of the run failed" not in done.stderr
+    assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 5
+
+
+def test_a_finished_run_gets_its_predictions_again(write_run, tmp_path):
+    """They are those of the best weights, which are evaluated anew after a resume, when one process is left."""
+    config = write_run(predictions=True, conf=0.0, plots=True)
+    assert train.main(["--cfg", str(config)]) == 0
+    run = tmp_path / "runs/run"
+    before = (run / "predictions.json").read_text()
+    (run / "predictions.json").unlink()
+    done, _ = torchrun("--resume", str(run))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert len(json.loads((run / "predictions.json").read_text())) == len(json.loads(before))
+
+
+def test_an_epoch_of_another_length_is_refused(write_run, tmp_path, capsys):
+    """25 images in batches of 8: the last has one, which two processes cannot share."""
+    from yolo_cosine.data.shapes import generate
+
+    data = generate(tmp_path / "odd" / "shapes", train=25, val=10)
+    assert train.main(["--cfg", str(write_run(data=str(data), imgsz=96, batch=8))]) == 0
+    done, _ = torchrun("--resume", str(tmp_path / "runs/run"))
+    assert done.returncode != 0 and "an epoch had 4 steps, and among 2 process(es) it has 3" in done.stderr
 
 
 def test_a_signal_stops_all_of_them_well(write_run, tmp_path):

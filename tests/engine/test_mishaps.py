@@ -189,3 +189,20 @@ def test_the_limits_of_leaving_out():
 def test_where_there_are_no_smaller_parts(parts, batch, ranks):
     with pytest.raises(TrainingFailed, match="smaller batch"):
         smaller_parts("x", Progress(parts=parts), load_config(None, [f"batch={batch}"]), ranks)
+
+
+def test_out_of_memory_in_an_evaluation(write_run, tmp_path, monkeypatch):
+    from yolo_cosine import evaluate
+
+    original = evaluate.detect
+
+    def small_memory(*arguments, batch, **keys):
+        if batch > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
+        return original(*arguments, batch=batch, **keys)
+
+    monkeypatch.setattr(evaluate, "detect", small_memory)
+    assert train.main(["--cfg", str(write_run())]) == 0
+    texts = [i["text"] for i in records(tmp_path, "incident")]
+    assert len(texts) == 2 and "out of memory in the evaluation" in texts[0] and "2 image(s) at a time" in texts[1]
+    assert len(records(tmp_path, "eval")) == 3

@@ -50,7 +50,9 @@ def same(a, b):
         return torch.equal(a, b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(
-            same(a[k], b[k]) for k in a if k not in {"config", "epoch_seconds", "elapsed"} | VOLATILE
+            same(a[k], b[k])
+            for k in a
+            if k not in {"config", "epoch_seconds", "elapsed", "evaluation_seconds"} | VOLATILE
         )
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
@@ -79,6 +81,36 @@ def test_a_damaged_checkpoint_is_passed_over(quiet, tmp_path, capsys):
     assert train.main(["--resume", str(run)]) == 0
     assert "going on after 6 steps" in " ".join(capsys.readouterr().out.split())
     assert record(run) == record(quiet)
+
+
+def test_a_run_is_not_made_shorter(quiet, tmp_path, capsys):
+    run = cut(quiet, tmp_path, 5)
+    assert train.main(["--resume", str(run), "epochs=2"]) == 2
+    assert (
+        "epochs: 2 is less than the run's 3; a run cannot be made shorter, stop it instead" in capsys.readouterr().err
+    )
+
+
+def test_an_edited_configuration_is_refused(quiet, tmp_path, capsys):
+    run = cut(quiet, tmp_path, 5)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(
+        text.replace("\nlr0: 0.01\n", "\nlr0: 0.5\n").replace("\nseed: 0\n", "\nseed: 7\n")
+    )
+    assert train.main(["--resume", str(run)]) == 2
+    assert "this would change lr0 (was 0.01, now 0.5), seed (was 0, now 7)" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time_trains_a_run(quiet, tmp_path, capsys):
+    from yolo_cosine.engine.lock import RunLock
+
+    run = cut(quiet, tmp_path, 5)
+    lock = RunLock()
+    lock.take(run)
+    assert train.main(["--resume", str(run)]) == 2
+    assert "is being trained by another process; wait for it, stop it, or name another run" in capsys.readouterr().err
+    lock.release()
+    assert train.main(["--resume", str(run)]) == 0
 
 
 def test_a_finished_run_is_done(quiet, tmp_path):

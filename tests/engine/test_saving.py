@@ -94,7 +94,7 @@ def test_an_end_that_cannot_be_saved_is_no_success(write_run, tmp_path, disk, ca
 def test_a_run_that_cannot_even_begin_says_so(write_run, disk, capsys):
     disk.full = lambda path: path.name.startswith("step-")
     assert train.main(["--cfg", str(write_run())]) == 1
-    assert "cannot be written: No space left on device; make room and begin again" in capsys.readouterr().err
+    assert "cannot be written: No space left on device; make room and start it again" in capsys.readouterr().err
 
 
 def test_weights_belong_to_the_checkpoint_that_a_run_goes_on_from(write_run, tmp_path, monkeypatch):
@@ -109,3 +109,31 @@ def test_weights_belong_to_the_checkpoint_that_a_run_goes_on_from(write_run, tmp
     for kind, before in weights.items():
         after = torch.load(run / f"weights/{kind}.pt", weights_only=False)["model"].state_dict()
         assert all(torch.equal(v, after[k]) for k, v in before.state_dict().items()), kind
+
+
+def test_no_checkpoint_is_ahead_of_the_record(write_run, tmp_path, monkeypatch):
+    """Where the record cannot be written and a checkpoint could, a kill would leave a gap for good."""
+    from yolo_cosine.engine.trainer import Trainer
+    from yolo_cosine.sinks.appended import AppendedFile
+
+    write, train_step, full = AppendedFile._write, Trainer.train_step, []
+
+    def guarded(self, offset, record):
+        if full and self.path.name == "metrics.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, offset, record)
+
+    def step(self, batch, number):
+        full[:] = [True] if 3 <= number < 6 else []
+        if number == 5:
+            raise SystemExit(9)  # a kill: nothing is written after it
+        return train_step(self, batch, number)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(AppendedFile, "_write", guarded)
+        patch.setattr(Trainer, "train_step", step)
+        train.main(["--cfg", str(write_run())])
+    run = tmp_path / "runs/run"
+    assert CheckpointFolder(run / "checkpoints").newest()[0].step == 3
+    assert train.main(["--resume", str(run)]) == 0
+    assert [r["step"] for r in read_records(run / "metrics.jsonl") if r["event"] == "step"] == list(range(9))

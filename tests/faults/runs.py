@@ -185,7 +185,7 @@ def until_the_end(case: Case, draw: Callable[[Case], Kill | None] = lambda case:
     """
     story, anew = Story(), case.run_dir is None
     for _ in range(most):
-        kill, saved = draw(case), case.step > 0
+        kill, saved = draw(case), bool(case.checkpoints())  # there is one before the first step
         command = case.begin if anew else case.resume
         outcome = command() if kill is None else kill(command)
         story.resumes += not anew

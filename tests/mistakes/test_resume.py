@@ -108,9 +108,9 @@ def test_wrong_ways_to_go_on(desk, arguments, parts):
     desk.refuses(train.main, ["--resume", *arguments], parts)
 
 
-def test_a_run_cannot_be_made_shorter(desk):
+def test_a_length_that_was_edited(desk):
     config(lambda text: text.replace("\nepochs: 1\n", "\nepochs: 5\n"))(desk)
-    parts = ["epochs: 2 is less than the run's 5", "cannot be made shorter", "stop it instead"]
+    parts = ["config.yaml: epochs: 5 is not what the run was begun with, 1", "put it back", "--extend"]
     desk.refuses(train.main, ["--resume", "runs/run", "epochs=2"], parts)
 
 

@@ -235,7 +235,9 @@ def test_every_schedule_comes_back_as_it_went(schedule):
     again = read_phases(yaml.safe_load(text), Clock(10, 10**6), "phases")
     steps = [*range(120), 10**4]
     assert [again(k) for k in steps] == [schedule(k) for k in steps]
-    assert write_phases(again) == write_phases(schedule)
+    # what comes back is written as it was read; a length that nobody asks for, as a constant's, is not written at first
+    written = write_phases(again)
+    assert write_phases(read_phases(written, Clock(10, 10**6), "phases")) == written
 
 
 @given(schedule=trees)

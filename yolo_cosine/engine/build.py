@@ -157,7 +157,9 @@ def build_trainer(
         emit=emit,
         facts=_facts(config, data, model, precision, world, loader),
         environment=describe_environment(precision, world),
-        data_prints={split: fingerprint(index) for split, index in data.splits.items()},
+        data_prints=world.from_main(
+            {split: fingerprint(index) for split, index in data.splits.items()} if world.is_main else None
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import Interrupted, UserError
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class World:
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.side)
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every rank the main process's buffers (the norms' statistics, which each rank takes from its own images)."""
@@ -118,6 +118,8 @@ def leave_world(world: World, error: BaseException | None = None) -> None:
     if world.size == 1:
         return
     assert world.watch is not None
+    if isinstance(error, Interrupted) and error.agreed:
+        error = None
     if error is not None:
         world.watch.tell(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     world.watch.stop()
@@ -137,7 +139,8 @@ class Watch:
         self._rank = rank
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         connection = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=60))
-        self._store = dist.PrefixStore("yolo-cosine-watch", connection)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's --max-restarts
+        self._store = dist.PrefixStore(f"yolo-cosine-watch-{attempt}", connection)
         self._over = threading.Event()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="watch", daemon=True).start()

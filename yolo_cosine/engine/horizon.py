@@ -36,7 +36,7 @@ def fitting_epochs(
 def replan(trainer: Trainer, step: int, epoch: int) -> None:
     """Give a run with a time budget the length that fits, by the speed of the epoch that it has just trained."""
     config, progress, group = trainer.config, trainer.progress, trainer.groups[0]
-    train, evaluation = progress.epoch_seconds, trainer.evaluation_seconds
+    train, evaluation = progress.epoch_seconds, progress.evaluation_seconds
     fitting = fitting_epochs(
         epoch + 1, budget=parse_time(config.time or "") or 0.0, elapsed=trainer.tick(), epoch=train, evaluation=evaluation,
         per_evaluation=trainer.eval_every / trainer.steps_per_epoch,

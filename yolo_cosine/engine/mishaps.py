@@ -36,13 +36,16 @@ class GoBack(Exception):
         self.changes = changes  # what of the progress is set after going back
 
 
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate", "CUDA out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU (where PyTorch has no class for it)."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator: can't allocate" in str(error) or "CUDA out of memory" in str(error)
-    )
+    return isinstance(error, RuntimeError) and (any(words in str(error) for words in _OUT_OF_MEMORY))
 
 
 def describe_nonfinite(

@@ -25,6 +25,7 @@ class Progress:
     epoch_images: int = 0  # trained on in this epoch so far
     epoch_seconds: float = 0.0  # spent on them
     elapsed: float = 0.0  # seconds of the run so far, all of its processes together
+    evaluation_seconds: float = 0.0  # of the latest
     # What became of mishaps
     skipped: int = 0  # updates left out in a row, because a loss or gradient was no finite number
     rewinds: int = 0  # times that the run went back to a checkpoint for that

@@ -6,21 +6,24 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
+from yolo_cosine.config.explain import validate
 from yolo_cosine.config.load import apply_overrides, load_config
 from yolo_cosine.config.schema import ExtensionConfig, RunConfig
+from yolo_cosine.config.yaml_text import parse_yaml
 from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
 from yolo_cosine.errors import UserError
+
+if TYPE_CHECKING:
+    from yolo_cosine.engine.trainer import Trainer
 
 Extend = Literal["stretch", "continue", "restart"]
 
 # Keys that change nothing in what is computed.
 _HARMLESS = {
     "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
-    "nonfinite", "worker_timeout",
+    "nonfinite", "worker_timeout", "patience",
     "data",  # the content is compared, wherever it lies
 }  # fmt: skip
 # Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
@@ -72,12 +75,18 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
     if marked is None:
         what = f"; {'; '.join(problems)}" if problems else ""
         raise UserError(f"{run_dir}: has no whole checkpoint to go on from{what}; begin the run anew")
-    if begun.time is not None and (saved := yaml.safe_load(state["config"]))["time"] is None:
+    saved = _saved_config(state, begun)
+    if begun.time is not None and saved.time is None:
         # killed after it found its length and before its configuration said so
-        begun = begun.model_copy(update={"epochs": saved["epochs"], "time": None})
+        begun = begun.model_copy(update={"epochs": saved.epochs, "time": None})
+    elif begun.epochs != saved.epochs and (begun.time, begun.extensions) == (saved.time, saved.extensions):
+        raise UserError(
+            f"{run_dir}/config.yaml: epochs: {begun.epochs} is not what the run was begun with, {saved.epochs}; put it back, "
+            "and make the run longer with epochs=... --extend ..."
+        )
     wanted = apply_overrides(begun, overrides)
     warnings = [f"passed over: {problem}" for problem in problems]
-    warnings += _check_changes(begun, wanted, run_dir)
+    warnings += _check_changes(saved, wanted, run_dir)
     notes = []
     if wanted.epochs != begun.epochs:
         wanted, note = _longer(begun, wanted, extend, marked.step)
@@ -90,9 +99,18 @@ def resume(run_dir: Path, overrides: Sequence[str], extend: Extend | None) -> Re
     return Resumed(run_dir, wanted, state, tuple(notes), tuple(warnings))
 
 
+def _saved_config(state: dict[str, Any], begun: RunConfig) -> RunConfig:
+    """The configuration that a checkpoint was made with."""
+    if "config" not in state:
+        return begun
+    return validate(parse_yaml(state["config"], "the checkpoint"), "the configuration in the checkpoint")
+
+
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
     before, after = begun.model_dump(), wanted.model_dump()
     changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - _HARMLESS
+    if after["time"] is None:
+        changed.discard("time")  # it has been measured since
     refused = sorted(changed - _TOLD)
     if refused:
         shown = ", ".join(f"{key} (was {before[key]!r}, now {after[key]!r})" for key in refused)
@@ -168,17 +186,34 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
     return wanted.model_copy(update={"extensions": [*begun.extensions, extension]}), state, run_dir
 
 
-def copy_past(source: Path, run_dir: Path, step: int) -> None:
-    """Give a branch the records and the best checkpoint of the run that it comes from.
+def copy_past(source: Path, trainer: Trainer) -> list[str]:
+    """Give a branch the records and the best checkpoint of the run that it comes from; returns what to say.
 
-    Args:
-        step: steps done at the branching; the sinks drop what the records say of later ones.
+    The sinks drop what the records say of the steps that it takes anew.
+
+    Raises:
+        UserError: if there is no room.
     """
+    run_dir, progress = trainer.run_dir, trainer.progress
     record, logs = source / "metrics.jsonl", source / "tensorboard"
-    if record.is_file():
-        shutil.copyfile(record, run_dir / "metrics.jsonl")
-    if logs.is_dir():
-        shutil.copytree(logs, run_dir / "tensorboard")
-    best = next((m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step <= step), None)
-    for file in (best.path, best.path.with_suffix(".json")) if best else ():
-        shutil.copyfile(file, run_dir / "checkpoints" / file.name)
+    best = progress.best_step is not None and next(
+        (m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step == progress.best_step + 1),
+        None,
+    )
+    try:
+        if record.is_file():
+            shutil.copyfile(record, run_dir / "metrics.jsonl")
+        if logs.is_dir():
+            shutil.copytree(logs, run_dir / "tensorboard")
+        for file in (best.path, best.path.with_suffix(".json")) if best else ():
+            shutil.copyfile(file, run_dir / "checkpoints" / file.name)
+    except OSError as error:
+        raise UserError(
+            f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
+        ) from None
+    if best or progress.best_step is None:
+        return []
+    # its weights are gone, so it could be neither exported nor evaluated: the branch finds a best of its own
+    progress.best, progress.best_epoch, progress.best_step = -1.0, None, None
+    progress.best_scalars, progress.best_per_class = {}, {}
+    return [f"the best weights so far of {source} are not kept; the best of the branch is that of its own evaluations"]

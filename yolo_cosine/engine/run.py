@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
 from yolo_cosine.engine.environment import environment_notes
+from yolo_cosine.engine.lock import RunLock
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
-from yolo_cosine.errors import TrainingFailed, UserError, some_of
+from yolo_cosine.errors import Interrupted, TrainingFailed, UserError, some_of
 from yolo_cosine.evaluate import Detections, write_predictions
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
@@ -64,9 +66,13 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     begun: Trainer | None = None
-    complete = False
+    complete, began = False, time.monotonic()
+    lock = RunLock()
     try:
-        _check_root(Path(config.runs))
+        if start.run_dir is None:
+            _check_root(Path(config.runs))
+        elif world.is_main:
+            lock.take(start.run_dir)  # before its state is believed: another process may be training it
 
         def make_run_dir() -> Path:
             if start.run_dir is not None:
@@ -78,17 +84,27 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         for note in start.notes:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
-        trainer.stops = stops
+        trainer.stops, trainer.began = stops, began
+        if world.is_main:
+            lock.take(trainer.run_dir)
+        trainer.saver.behind = hub.behind
         if start.state is not None:
             for note in _restore(trainer, start.state, start.goes_on):
                 hub.emit(events.Notice(note, warning=True))
         if world.is_main:
             if start.record_of is not None:
-                copy_past(start.record_of, trainer.run_dir, trainer.progress.step)
+                for note in copy_past(start.record_of, trainer):
+                    hub.emit(events.Notice(note))
             _add_sinks(hub, trainer, new=not start.goes_on)
         begun = trainer
         trainer.fit()
         complete = True
+    except Interrupted as stop:
+        if begun is None or stop.agreed:
+            raise
+        raise Interrupted(
+            stop.code - 128, f"{stop}; go on with\n  python -m yolo_cosine.train --resume {begun.run_dir}"
+        ) from None
     except RuntimeError as error:
         if world.watch is None or not ended_elsewhere(error):
             raise
@@ -102,6 +118,7 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         # a hurry
         if world.is_main and begun is not None and (complete or stops.patient):
             _derive(begun, complete)
+        lock.release()
     return trainer.run_dir
 
 
@@ -129,6 +146,11 @@ def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str
             "file that its configuration names another one now? Put it back, or begin the run anew"
         ) from None
     spe, step = trainer.steps_per_epoch, trainer.progress.step
+    if state.get("steps_per_epoch", spe) != spe:
+        raise UserError(
+            f"{trainer.run_dir}: an epoch had {state['steps_per_epoch']} steps, and among {trainer.world.size} process(es) it "
+            f"has {spe}, for its last batch is too small for so many; take as many processes as before"
+        )
     if step > trainer.schedule.steps:
         raise UserError(
             f"the checkpoint was made after {step} steps, and this run has {trainer.schedule.steps} ({spe} an epoch)"
@@ -182,8 +204,8 @@ def _derive(trainer: Trainer, complete: bool) -> None:
     for name, write in tasks.items():
         try:
             write()
-        except (OSError, UserError) as error:
-            print(f"warning: {run_dir / name} was not written: {error}", file=sys.stderr)
+        except Exception as error:  # the run is saved; nothing that is derived from it may make it a failed one
+            print(f"warning: {run_dir / name} was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _detections_of_best(trainer: Trainer) -> Detections | None:
@@ -192,6 +214,7 @@ def _detections_of_best(trainer: Trainer) -> Detections | None:
         marked, state = trainer.saver.folder.best()
         if marked is not None:
             trainer.ema.model.load_state_dict(state["ema"])
+            trainer.evaluator.use_alone()  # the other processes are gone
             return trainer.evaluator(trainer.ema.model)[1]
     return trainer.best_detections
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from yolo_cosine.model.weights import export_ultralytics
 
 if TYPE_CHECKING:
     from yolo_cosine.engine.trainer import Trainer
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Saver:
     emit: Callable[[events.Event], None]
     trouble: OSError | None = None  # why the last save is not complete, if it is not
     waiting: dict[Path, _File] = field(default_factory=dict)
+    behind: Callable[[], bool] = lambda: False  # whether the record lacks something that was told
     _config: bytes | None = None  # as written
 
     def begin(self, trainer: Trainer) -> None:
@@ -55,9 +60,9 @@ class Saver:
         """
         progress = trainer.progress
         best = progress.best_step is not None and progress.best_step == progress.last_step
-        path, checkpoint = self._checkpoint(trainer, best)
+        path = self._path(trainer)
         if not self.folder.has(path):
-            self._write({path: checkpoint}, progress.step)
+            self._write({path: self._checkpoint(trainer, best)}, progress.step)
         if progress.step and not progress.evaluation_due:
             files = self._exports(trainer, best)
             if progress.best_step is not None and not best:
@@ -69,14 +74,15 @@ class Saver:
             self._write(files, progress.step)
             self._tell_saved(progress.last_step, best)
         if self.trouble is not None:
-            raise TrainingFailed(f"{self.run_dir}: cannot be written: {self._reason}; make room and begin again")
+            raise TrainingFailed(f"{self.run_dir}: cannot be written: {self._reason}; make room and start it again")
 
     def save(self, trainer: Trainer, best: bool) -> None:
         """Write the checkpoint of this moment, `weights/last.pt` and, for the best, `weights/best.pt`."""
         step = trainer.progress.last_step
-        self.emit(events.Saving(step))
-        path, checkpoint = self._checkpoint(trainer, best)
-        files = {} if self.folder.has(path) else {path: checkpoint}
+        self._let_the_record_catch_up(step, trainer.progress.step)
+        path = self._path(trainer)
+        there = path in self.waiting or self.folder.has(path)
+        files = {} if there else {path: self._checkpoint(trainer, best)}
         before = self.trouble
         self._write({**self.waiting, **files, **self._exports(trainer, best)}, trainer.progress.step)
         if self.trouble is None:
@@ -132,19 +138,32 @@ class Saver:
                 write_checkpoint(path, file.data, file.facts)
 
         try:
+            if file.facts is not None and self.behind():
+                raise OSError(errno.ENOSPC, "the record of the run cannot be written")
             write()
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_ROOM or self.behind():
+                raise
             self.folder.prune(step, keep=1)  # room, if older checkpoints can make it
             write()
         if file.facts is not None:
             self.folder.prune(step)
 
-    def _checkpoint(self, trainer: Trainer, best: bool) -> tuple[Path, _File]:
+    def _let_the_record_catch_up(self, step: int, done: int) -> None:
+        """A checkpoint with a later step than the record has would leave a gap in it for good."""
+        self.emit(events.Saving(step))
+        if self.behind():
+            self.folder.prune(done, keep=1)
+            self.emit(events.Saving(step))
+
+    def _path(self, trainer: Trainer) -> Path:
+        return self.folder.place(trainer.progress.step, not trainer.progress.evaluation_due)
+
+    def _checkpoint(self, trainer: Trainer, best: bool) -> _File:
         progress = trainer.progress
         epoch = max(progress.last_step, 0) // trainer.steps_per_epoch
         facts = {"step": progress.step, "epoch": epoch, "best": best, "metrics": _finite(progress.best_scalars)}
-        path = self.folder.place(progress.step, not progress.evaluation_due)
-        return path, _File(pack_state(snapshot(trainer)), facts, best)
+        return _File(pack_state(snapshot(trainer)), facts, best)
 
     def _exports(self, trainer: Trainer, best: bool) -> dict[Path, _File]:
         epoch = max(trainer.progress.last_step, 0) // trainer.steps_per_epoch

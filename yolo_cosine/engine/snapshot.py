@@ -27,7 +27,8 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "gradients": [p.grad for p in trainer.trained] if trainer.window else None,
         "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
         "statistics": trainer.statistics if trainer.window else None,
-        "sums": trainer.sums,
+        "sums": trainer.sums_of_ranks,
+        "steps_per_epoch": trainer.steps_per_epoch,
         "scaler": trainer.scaler.state_dict(),
         "progress": vars(trainer.progress).copy(),
         "generator": torch.get_rng_state(),
@@ -51,11 +52,18 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
     for own, saved in zip(trainer.statistics, state["statistics"] or trainer.current_statistics, strict=True):
         own.copy_(saved)
-    trainer.sums.copy_(state["sums"])
-    trainer.scaler.load_state_dict(state["scaler"])
+    ranks, sums = trainer.world.size, state["sums"]
+    trainer.sums.copy_(sums[trainer.world.rank] if len(sums) == ranks else sum(sums) / len(sums))
+    trainer.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
+    if trainer.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision
+        trainer.scaler.load_state_dict(state["scaler"])
     for name, value in state["progress"].items():
         setattr(trainer.progress, name, value)
     if any(extension.step == trainer.progress.step for extension in trainer.config.extensions):
-        trainer.progress.stopped = trainer.progress.ending = False  # made longer here, it is at no end any more
+        # made longer here, it is at no end any more, and patience begins anew
+        trainer.progress.stopped = trainer.progress.ending = False
+        trainer.progress.last_improved = trainer.progress.step // trainer.steps_per_epoch
+    if trainer.world.size > 1:
+        trainer.progress.parts = 1  # one process has run out of memory, and several have more
     trainer.set_factor()
     torch.set_rng_state(state["generator"])

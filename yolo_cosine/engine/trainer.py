@@ -35,8 +35,8 @@ from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.stopping import StopSignals
-from yolo_cosine.errors import Interrupted
-from yolo_cosine.evaluate import Detections, Evaluator
+from yolo_cosine.errors import Interrupted, TrainingFailed
+from yolo_cosine.evaluate import Detections, Evaluator, Report
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
 from yolo_cosine.model.loss import DetectionLoss
@@ -69,6 +69,7 @@ class Trainer:
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
     best_detections: Detections | None = None
+    began: float = field(default_factory=time.monotonic)  # when this process began with the run
 
     def __post_init__(self) -> None:
         self.scaler = self.precision.scaler()
@@ -79,9 +80,9 @@ class Trainer:
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
         self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
+        self.sums_of_ranks = [self.sums.cpu()]  # as of the last save
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
-        self.evaluation_seconds = 0.0  # of the latest
         self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
@@ -109,7 +110,7 @@ class Trainer:
             Interrupted: if a signal ended it; TrainingFailed: if it cannot go on. What was saved is whole.
         """
         progress, start = self.progress, time.perf_counter()
-        self._clock = self._saved_at = time.monotonic()
+        self._saved_at, self._clock = time.monotonic(), self.began
         reason, detail = "failed", ""
         try:
             self.emit(self._started())
@@ -127,6 +128,7 @@ class Trainer:
                 if mishap is not None:
                     go_back(self, mishap)
             self.stops.orderly, self.stops.situation = False, "after the last step, and all of it is saved"
+            self.evaluator.between_batches = lambda: None
             self.saver.finish()
             reason = "stopped early" if progress.stopped or progress.ending else "finished"
         except BaseException as error:
@@ -204,8 +206,9 @@ class Trainer:
     def _check_finite(self, norm: Tensor, step: int) -> None:
         """Stop before a loss or gradient that is no number reaches the weights, and name the batch it came from."""
         items = torch.stack([items for _, items in self.window])
-        # with a scaler an infinite norm is in order: it skips that update and scales less
-        finite = bool(torch.isfinite(items).all() and (self.scaler.is_enabled() or torch.isfinite(norm)))
+        # with a scaler an infinite norm is in order, until it has nothing left to scale down: it skips that update
+        scaled = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        finite = bool(torch.isfinite(items).all() and (scaled or torch.isfinite(norm)))
         if not self.world.any(not finite):  # one rank's loss concerns all
             return
         files = self.loader.store.index.files
@@ -288,7 +291,8 @@ class Trainer:
             self._tell_unreadable()
             if self._out_of_patience(epoch):
                 self._end_early(epoch)
-            if self.config.time is not None and epoch + 1 >= self.config.warmup_epochs and not run_over:
+            measured = epoch + 1 >= self.config.warmup_epochs and progress.last_evaluated is not None
+            if self.config.time is not None and measured and not run_over:
                 replan(self, step, epoch)
                 planned = True  # and saved, for it would be measured otherwise another time
         # in a row of updates that are left out there is nothing new to save, and a way back should lead before it
@@ -305,9 +309,9 @@ class Trainer:
         return bool(self.world.from_main(time.monotonic() - self._saved_at >= self._save_seconds))
 
     def _save(self, best: bool) -> None:
-        # each rank's own statistics and sums; a resume gives all the same, so a run that is not resumed does too
+        # the norms' statistics are each rank's own; a resume gives all the main one's, so a run that is not resumed does too
         self.world.share_buffers(self.model)
-        self.sums.copy_(self.world.mean(self.sums))
+        self.sums_of_ranks = self.world.gather(self.sums.cpu())
         self._saved_at = time.monotonic()
         self.tick()
         if self.world.is_main:
@@ -324,6 +328,7 @@ class Trainer:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
         self._save(False)
+        self.world.barrier()  # one that leaves would take the one that writes with it
         saved = "everything is saved"
         if self.saver.trouble is not None:
             saved = f"this could not be saved ({self.saver.trouble}), what was saved before is whole"
@@ -331,7 +336,7 @@ class Trainer:
             f"stopped by {asked.name} after {self.progress.step} of {self.schedule.steps} steps; {saved}; go on with\n"
             f"  python -m yolo_cosine.train --resume {self.run_dir}"
         )
-        raise Interrupted(asked, text if self.world.is_main else "")
+        raise Interrupted(asked, text if self.world.is_main else "", agreed=True)
 
     def _tell_worker(self, text: str) -> None:
         self.emit(events.Incident("worker", text, self.progress.last_step))
@@ -351,8 +356,8 @@ class Trainer:
         progress = self.progress
         self.emit(events.EvaluationStarted(step, epoch, len(self.evaluator.store.index)))
         self.world.share_buffers(self.ema.model)  # each rank's norms have seen its own images; one network is evaluated
-        report, found, shown, self.evaluation_seconds = self.evaluator(self.ema.model)
-        scalars = {**report.scalars, events.EVAL_SECONDS: self.evaluation_seconds}
+        report, found, shown, progress.evaluation_seconds = self._evaluated(step)
+        scalars = {**report.scalars, events.EVAL_SECONDS: progress.evaluation_seconds}
         progress.last_evaluated = epoch
         # NaN (no boxes at all) never counts as better; the first evaluation always does
         best = progress.best_epoch is None or scalars[events.MAP] > progress.best
@@ -367,6 +372,23 @@ class Trainer:
         if best:
             self.best_detections = found
         return best
+
+    def _evaluated(self, step: int) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
+        """What the evaluator says of the averaged weights, with fewer images at a time where memory runs out."""
+        while True:
+            try:
+                return self.evaluator(self.ema.model)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                text = str(error).strip().partition("\n")[0]
+            where = f"step {step}: out of memory in the evaluation ({text})"
+            if self.world.size > 1 or self.evaluator.batch == 1:
+                raise TrainingFailed(f"{where}; write a smaller batch (now {self.evaluator.batch}) or a smaller imgsz")
+            self.evaluator.batch //= 2
+            self.emit(
+                events.Incident("memory", f"{where}: {self.evaluator.batch} image(s) at a time from here on", step)
+            )
 
     def _observe_plateau(self, metric: float, step: int) -> None:
         """Let a plateau schedule see an evaluation; its factor holds from the next step on."""

@@ -57,6 +57,11 @@ class AppendedFile:
         """The records that are not on file yet, each with its offset."""
         return list(self._records)[1:]
 
+    @property
+    def behind(self) -> bool:
+        """Whether a record is not on file yet."""
+        return len(self._records) > 1
+
     def put(self, record: bytes) -> None:
         """Let `record` wait for the next flush."""
         offset, last = self._records[-1]

@@ -52,6 +52,10 @@ class SinkHub:
             for name, sink in list(self._sinks):
                 self._pass_on(name, sink)
 
+    def behind(self) -> bool:
+        """Whether a sink has something that it could not write yet, as on a full disk."""
+        return any(getattr(sink, "behind", False) for _, sink in self._sinks)
+
     def close(self) -> None:
         """Close every sink, the last added first, so that the first, the console, hears what went wrong."""
         while self._sinks:

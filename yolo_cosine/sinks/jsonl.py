@@ -71,6 +71,11 @@ class JsonlSink:
     def close(self) -> None:
         self._file.close()
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that was told is not on file yet."""
+        return self._file.behind
+
     def _write(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             self._steps_per_epoch = event.steps_per_epoch
