@@ -67,7 +67,7 @@ LINES = [  # the command, its arguments, what is said
     (preview, ["--from", "torch.StepLR", "step_size=3", "lr0=.nan"], ["lr0: nan is no finite number from 0 on"]),
     (preview, ["--from", "darknet.constant", "learning_rate=0"], ["the base rate is 0", "write lr0=... above 0"]),
     (preview, ["--from", "torch.StepLR", "size=3"], ["size: there is no such argument", "did you mean step_size?"]),
-    (preview, ["--from", "darknet.step", "step=x"], ["wrong type or size, of step='x'", "mend it"]),
+    (preview, ["--from", "darknet.step", "step=x"], ["step: 'x' is no finite number", "wrong type"]),
     (preview, ["--from", "ultralytics.linear", f"epochs={'9' * 400}", "iters_per_epoch=3"], ["ultralytics.linear: ", "too large"]),
     # --- val
     (val, [], ["--weights", "--data"]),
