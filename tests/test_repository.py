@@ -20,6 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # config -> {data, model, schedules} -> engine -> events -> {sinks, report}.
 ALLOWED = {
     "errors": set(),
+    "files": set(),
     "events": set(),
     "config": {"errors"},
     "schedules": {"config", "errors"},
@@ -30,8 +31,8 @@ ALLOWED = {
     "doctor": {"data", "errors"},
     "model": {"config", "errors"},
     "evaluate": {"config", "data", "engine", "events", "model"},
-    "engine": {"config", "data", "errors", "evaluate", "events", "model", "report", "schedules", "sinks"},
-    "sinks": {"errors", "events"},
+    "engine": {"config", "data", "errors", "evaluate", "events", "files", "model", "report", "schedules", "sinks"},
+    "sinks": {"errors", "events", "files"},
     "report": {"errors", "events", "sinks"},
 }  # fmt: skip
 

@@ -10,9 +10,9 @@ from yolo_cosine.engine.checkpoint import (
     CheckpointFolder,
     load_checkpoint,
     pack_state,
-    write_atomically,
     write_checkpoint,
 )
+from yolo_cosine.files import replace_file
 
 STATE = {"weights": {"a": torch.arange(6.0)}, "step": 3, "names": ["x"]}
 
@@ -46,14 +46,14 @@ def test_a_damaged_checkpoint_is_not_believed(tmp_path, damage):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    write_atomically(tmp_path / "f", b"old")
+    replace_file(tmp_path / "f", [b"old"])
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "f", b"new")
+        replace_file(tmp_path / "f", [b"new"])
     assert (tmp_path / "f").read_bytes() == b"old"
 
 

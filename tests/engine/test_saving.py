@@ -31,7 +31,7 @@ def disk(monkeypatch):
 
         return write
 
-    for name in ("write_checkpoint", "write_atomically"):
+    for name in ("write_checkpoint", "replace_file"):
         monkeypatch.setattr(saving, name, guarded(getattr(saving, name)))
     return disk
 

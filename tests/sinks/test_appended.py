@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yolo_cosine.files import replace_file
 from yolo_cosine.sinks import appended
-from yolo_cosine.sinks.appended import AppendedFile, replace_file
+from yolo_cosine.sinks.appended import AppendedFile
 
 REAL_WRITE = os.write
 

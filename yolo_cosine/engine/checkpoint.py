@@ -7,7 +7,6 @@ best are kept. A name stands for one state, so no whole checkpoint is ever writt
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -20,38 +19,7 @@ from typing import Any
 
 import torch
 
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader finds the old file or the new one, and never a part of one.
-
-    Raises:
-        OSError: if it cannot be written; the old file is as it was then.
-    """
-    os.replace(_write_beside(path, data), path)
-    _sync_folder(path.parent)
-
-
-def _write_beside(path: Path, data: bytes) -> Path:
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        beside.unlink(missing_ok=True)  # on a full disk a part of a file is in the way of the next
-        raise
-    return beside
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder outlive a power cut, where the system can (POSIX)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+from yolo_cosine.files import sync_folder, write_flushed
 
 
 def pack_state(state: Mapping[str, Any]) -> bytes:
@@ -71,16 +39,17 @@ def write_checkpoint(path: Path, data: bytes, facts: Mapping[str, Any]) -> None:
     """
     mark = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **facts}
     sidecar = path.with_suffix(".json")
-    beside = _write_beside(path, data)
+    beside, beside_sidecar = (p.with_name(f".{p.name}.tmp") for p in (path, sidecar))
+    write_flushed(beside, [data])
     try:
-        beside_sidecar = _write_beside(sidecar, json.dumps(mark, indent=1).encode())
+        write_flushed(beside_sidecar, [json.dumps(mark, indent=1).encode()])
     except OSError:
         beside.unlink(missing_ok=True)
         raise
     os.replace(beside, path)
-    _sync_folder(path.parent)  # the mark of validity must not be there before what it marks
+    sync_folder(path.parent)  # the mark of validity must not be there before what it marks
     os.replace(beside_sidecar, sidecar)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -79,13 +79,13 @@ class World:
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
         """The others wait until the main process is through, so that a file is downloaded once."""
-        if self.size > 1 and not self.is_main:
-            dist.barrier()
+        if not self.is_main:
+            self.barrier()
         try:
             yield
         finally:
-            if self.size > 1 and self.is_main:
-                dist.barrier()
+            if self.is_main:
+                self.barrier()
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The network with its gradients averaged over the ranks."""
@@ -174,20 +174,17 @@ class Watch:
     def _run(self) -> None:
         while not self._over.wait(self._EVERY):
             text = self.heard()
-            if text is not None and not self._over.wait(
-                self._GRACE
-            ):  # the error of a collective comes by itself, mostly
+            # the error of a collective comes by itself, mostly
+            if text is not None and not self._over.wait(self._GRACE):
                 print(f"error: another process of the run failed: {text}", file=sys.stderr, flush=True)
                 os._exit(1)
 
 
+_GONE = (
+    "connection closed by peer", "connection reset by peer", "socket closed", "remote process exited", "nccl error",
+)  # fmt: skip
+
+
 def ended_elsewhere(error: BaseException) -> bool:
     """Whether an error says that another process of the run is gone."""
-    words = (
-        "connection closed by peer",
-        "connection reset by peer",
-        "socket closed",
-        "remote process exited",
-        "nccl error",
-    )
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _GONE)

@@ -14,9 +14,10 @@ from torch import Tensor
 from yolo_cosine import events
 from yolo_cosine.config.load import dump_config
 from yolo_cosine.config.schema import RunConfig
-from yolo_cosine.engine.checkpoint import CheckpointFolder, pack_state, write_atomically, write_checkpoint
+from yolo_cosine.engine.checkpoint import CheckpointFolder, pack_state, write_checkpoint
 from yolo_cosine.engine.snapshot import snapshot
 from yolo_cosine.errors import TrainingFailed
+from yolo_cosine.files import replace_file
 from yolo_cosine.model.weights import export_ultralytics
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Saver:
         self._let_the_record_catch_up(step, trainer.progress.step)
         path = self._path(trainer)
         there = path in self.waiting or self.folder.has(path)
+        if there and not (best or self.waiting or self.trouble):
+            return  # saved a moment ago, with its weights: a stop that was asked for at that step
         files = {} if there else {path: self._checkpoint(trainer, best)}
         before = self.trouble
         self._write({**self.waiting, **files, **self._exports(trainer, best)}, trainer.progress.step)
@@ -90,7 +93,7 @@ class Saver:
                 self.emit(events.Notice("there is room again: the run is saved", step=step))
             self._tell_saved(step, best)
             return
-        marked = self.folder.newest()[0]
+        marked = next((m for m in self.folder.marked() if self.folder.has(m.path)), None)
         kept = f"the checkpoint after {marked.step} steps is whole" if marked else "there is no whole checkpoint"
         text = f"{self.run_dir}: cannot be saved: {self._reason}; the run goes on, {kept}; make room"
         self.emit(events.Incident("disk", text, step))
@@ -114,7 +117,7 @@ class Saver:
             OSError: if it cannot be written.
         """
         self._config = dump_config(config).encode()
-        write_atomically(self.run_dir / "config.yaml", self._config)
+        replace_file(self.run_dir / "config.yaml", [self._config])
 
     @property
     def _reason(self) -> str:
@@ -133,16 +136,16 @@ class Saver:
     def _put(self, path: Path, file: _File, step: int) -> None:
         def write() -> None:
             if file.facts is None:
-                write_atomically(path, file.data)
+                replace_file(path, [file.data])
             else:
                 write_checkpoint(path, file.data, file.facts)
 
+        if file.facts is not None and self.behind():
+            raise OSError(errno.ENOSPC, "the record of the run cannot be written")
         try:
-            if file.facts is not None and self.behind():
-                raise OSError(errno.ENOSPC, "the record of the run cannot be written")
             write()
         except OSError as error:
-            if error.errno not in _NO_ROOM or self.behind():
+            if error.errno not in _NO_ROOM:
                 raise
             self.folder.prune(step, keep=1)  # room, if older checkpoints can make it
             write()
@@ -175,9 +178,9 @@ class Saver:
             self._config = config
         return files | ({self._weights("best"): _File(last.data, None, True)} if best else {})
 
-    def _export(self, trainer: Trainer, epoch: int, best: bool, ema: Mapping[str, Tensor] | None = None) -> _File:
+    def _export(self, trainer: Trainer, epoch: int, waits: bool, ema: Mapping[str, Tensor] | None = None) -> _File:
         metrics, config = _finite(trainer.progress.best_scalars), trainer.config.model_dump()
-        return _File(export_ultralytics(trainer.ema.model, config, metrics, epoch, weights=ema), None, best)
+        return _File(export_ultralytics(trainer.ema.model, config, metrics, epoch, weights=ema), None, waits)
 
     def _weights(self, kind: str) -> Path:
         return self.run_dir / "weights" / f"{kind}.pt"

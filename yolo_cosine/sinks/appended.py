@@ -1,4 +1,4 @@
-"""Files that grow by whole records and are replaced whole, whatever becomes of the disk or the process."""
+"""Files that grow by whole records, whatever becomes of the disk or the process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+from yolo_cosine.files import replace_file
 
 _UNSYNCABLE = {errno.EINVAL, errno.ENOTSUP}  # a place that knows no fsync, as some network folders
 
@@ -195,31 +197,6 @@ class AppendedFile:
             self._news.append(News(text, "disk"))
         elif before and not after:
             self._news.append(News("can be written again, and nothing is missing"))
-
-
-def replace_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Put `parts`, one after the other, at `path`: a reader finds the old content or the new, also after a power cut.
-
-    Raises:
-        OSError: if it cannot be written; what was there stays.
-    """
-    beside = path.with_name(".unfinished")
-    try:
-        with open(beside, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-    with suppress(OSError):  # not every system can open or confirm a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _open(path: Path) -> int:

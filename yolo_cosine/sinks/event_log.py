@@ -20,7 +20,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from yolo_cosine.sinks.appended import AppendedFile, News, replace_file
+from yolo_cosine.files import replace_file
+from yolo_cosine.sinks.appended import AppendedFile, News
 
 _WAIT = 5.0  # seconds until what was logged is written at the latest; as often as TensorBoard looks
 
