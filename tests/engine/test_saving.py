@@ -137,3 +137,13 @@ def test_no_checkpoint_is_ahead_of_the_record(write_run, tmp_path, monkeypatch):
     assert CheckpointFolder(run / "checkpoints").newest()[0].step == 3
     assert train.main(["--resume", str(run)]) == 0
     assert [r["step"] for r in read_records(run / "metrics.jsonl") if r["event"] == "step"] == list(range(9))
+
+
+def test_room_that_is_made_at_the_very_end(write_run, tmp_path, disk, monkeypatch):
+    """The save after the last step finds none; the one more that is tried before the run is given up does."""
+    tries = []
+    disk.full = lambda path: path.name == "step-00000009.pt" and (tries.append(path) or len(tries) <= 2)
+    assert train.main(["--cfg", str(write_run())]) == 0
+    assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 9
+    texts = [r.get("text", "") for r in read_records(tmp_path / "runs/run/metrics.jsonl")]
+    assert any("cannot be saved" in t for t in texts) and any("there is room again" in t for t in texts)

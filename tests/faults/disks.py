@@ -107,6 +107,7 @@ class Filling:
     steps: float | None  # how long, in the time of so many steps; None for as long as the command runs
     greedy: bool  # room that is made is taken at once
     happened: bool = field(default=False, init=False)
+    released: float | None = field(default=None, init=False)  # when there was room again, seconds since 1970
 
     def __call__(self, process: Process) -> None:
         pace = self.moment.wait(process) if self.moment else 1.0
@@ -120,6 +121,7 @@ class Filling:
                 self.disk.fill(process, self.leave)
         if self.steps is not None:
             self.disk.release(process)
+            self.released = time.time()
 
     def __str__(self) -> str:
         since = f"after step {self.moment.step}" if self.moment else "from the start"

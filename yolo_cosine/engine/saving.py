@@ -59,8 +59,7 @@ class Saver:
         Raises:
             TrainingFailed: if nothing can be written.
         """
-        progress = trainer.progress
-        best = progress.best_step is not None and progress.best_step == progress.last_step
+        progress, best = trainer.progress, _is_best(trainer)
         path = self._path(trainer)
         if not self.folder.has(path):
             self._write({path: self._checkpoint(trainer, best)}, progress.step)
@@ -80,35 +79,41 @@ class Saver:
     def save(self, trainer: Trainer, best: bool) -> None:
         """Write the checkpoint of this moment, `weights/last.pt` and, for the best, `weights/best.pt`."""
         step = trainer.progress.last_step
-        self._let_the_record_catch_up(step, trainer.progress.step)
-        path = self._path(trainer)
-        there = path in self.waiting or self.folder.has(path)
-        if there and not (best or self.waiting or self.trouble):
-            return  # saved a moment ago, with its weights: a stop that was asked for at that step
-        files = {} if there else {path: self._checkpoint(trainer, best)}
-        before = self.trouble
-        self._write({**self.waiting, **files, **self._exports(trainer, best)}, trainer.progress.step)
-        if self.trouble is None:
-            if before is not None:
-                self.emit(events.Notice("there is room again: the run is saved", step=step))
-            self._tell_saved(step, best)
+        if self._saved(trainer, best):
             return
         marked = next((m for m in self.folder.marked() if self.folder.has(m.path)), None)
         kept = f"the checkpoint after {marked.step} steps is whole" if marked else "there is no whole checkpoint"
         text = f"{self.run_dir}: cannot be saved: {self._reason}; the run goes on, {kept}; make room"
         self.emit(events.Incident("disk", text, step))
 
-    def finish(self) -> None:
-        """At the end of a run: what could not be saved is lost now.
+    def finish(self, trainer: Trainer) -> None:
+        """At the end of a run: what could not be saved is tried once more, and lost then.
 
         Raises:
             TrainingFailed: if that is so.
         """
-        if self.trouble is not None:
+        if self.trouble is not None and not self._saved(trainer, _is_best(trainer)):
             raise TrainingFailed(
                 f"{self.run_dir}: the end of the run could not be saved: {self._reason}; what was saved before is whole; "
                 f"make room and go on with --resume {self.run_dir}"
             )
+
+    def _saved(self, trainer: Trainer, best: bool) -> bool:
+        """Write all that belongs to this moment, and say so; False where there is no room for it."""
+        progress, before = trainer.progress, self.trouble
+        self._let_the_record_catch_up(progress.last_step, progress.step)
+        path = self._path(trainer)
+        there = path in self.waiting or self.folder.has(path)
+        if there and not (best or self.waiting or before):
+            return True  # a moment ago, with its weights: a stop was asked for at that step
+        files = {} if there else {path: self._checkpoint(trainer, best)}
+        self._write({**self.waiting, **files, **self._exports(trainer, best)}, progress.step)
+        if self.trouble is not None:
+            return False
+        if before is not None:
+            self.emit(events.Notice("there is room again: the run is saved", step=progress.last_step))
+        self._tell_saved(progress.last_step, best)
+        return True
 
     def write_config(self, config: RunConfig) -> None:
         """Write `config.yaml`, the configuration that repeats the run; `save` does when it has become another.
@@ -189,6 +194,12 @@ class Saver:
         self.emit(events.Saved(step, self._weights("last"), False))
         if best:
             self.emit(events.Saved(step, self._weights("best"), True))
+
+
+def _is_best(trainer: Trainer) -> bool:
+    """Whether the latest evaluation, after the last step, is better than all before."""
+    progress = trainer.progress
+    return progress.best_step is not None and progress.best_step == progress.last_step
 
 
 def _finite(scalars: Mapping[str, float]) -> dict[str, float]:

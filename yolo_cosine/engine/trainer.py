@@ -129,7 +129,8 @@ class Trainer:
                     go_back(self, mishap)
             self.stops.orderly, self.stops.situation = False, "after the last step, and all of it is saved"
             self.evaluator.between_batches = lambda: None
-            self.saver.finish()
+            if self.world.is_main:
+                self.saver.finish(self)
             reason = "stopped early" if progress.stopped or progress.ending else "finished"
         except BaseException as error:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
