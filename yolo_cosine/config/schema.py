@@ -47,12 +47,14 @@ def _check_name(value: Any) -> Any:
     return value
 
 
-class _Group(BaseModel):
+class KeyGroup(BaseModel):
+    """Keys that belong together."""
+
     # strict: no "16" for 16, no 1 for true. forbid: an unknown key is an error, never ignored.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ModelConfig(_Group):
+class ModelConfig(KeyGroup):
     model: str = Field(
         "yolo11n.yaml",
         description="Ultralytics detection architecture: a name (yolov5nu.yaml, yolov8n.yaml, yolo11s.yaml, "
@@ -73,7 +75,7 @@ class ModelConfig(_Group):
     )
 
 
-class DataConfig(_Group):
+class DataConfig(KeyGroup):
     data: Annotated[str, Field(min_length=1)] = Field(
         "shapes",
         description="The data set: a YAML file (COCO JSON, YOLO txt or Pascal VOC), a folder in COCO's layout, or "
@@ -92,7 +94,7 @@ class DataConfig(_Group):
     )
 
 
-class AugmentConfig(_Group):
+class AugmentConfig(KeyGroup):
     """Strengths and probabilities, named as Ultralytics names them and with its defaults."""
 
     mosaic: Fraction = Field(1.0, description="Probability of a mosaic of four images.")
@@ -109,7 +111,7 @@ class AugmentConfig(_Group):
     hsv_v: Fraction = Field(0.4, description="Value (brightness) gain, 1 +/- this.")
 
 
-class PlateauConfig(_Group):
+class PlateauConfig(KeyGroup):
     """A rate that falls when the metric stops getting better, named as PyTorch's ReduceLROnPlateau names it."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="What the rate is multiplied with.")
@@ -127,7 +129,7 @@ class PlateauConfig(_Group):
 Curve = Literal["cosine", "linear", "constant", "exponential", "one-minus-sqrt", "rex", "tanh"]
 
 
-class ExtensionConfig(_Group):
+class ExtensionConfig(KeyGroup):
     """How a run went on past the length that it was begun with; `--extend` and `--branch` write it."""
 
     how: Literal["stretch", "continue", "restart", "decay"] = Field(
@@ -142,7 +144,7 @@ class ExtensionConfig(_Group):
 Phases = list[dict[str, Any]]
 
 
-class ScheduleConfig(_Group):
+class ScheduleConfig(KeyGroup):
     preset: Annotated[str, Field(min_length=1)] = Field(
         "yolo-cosine",
         description="Whose conventions the schedule follows. `yolo-cosine`: warmup and decay per step, the decay's "
@@ -190,7 +192,7 @@ class ScheduleConfig(_Group):
     )
 
 
-class OptimizerConfig(_Group):
+class OptimizerConfig(KeyGroup):
     optimizer: Literal["SGD", "AdamW", "MuSGD"] = Field(
         "SGD", description="SGD with Nesterov momentum, AdamW, or Ultralytics' MuSGD."
     )
@@ -208,7 +210,7 @@ class OptimizerConfig(_Group):
     dfl: NonNegative = Field(1.5, description="Gain of the distribution focal loss (L1 where a head has no DFL).")
 
 
-class EvalConfig(_Group):
+class EvalConfig(KeyGroup):
     conf: Annotated[float, Field(ge=0, lt=1)] = Field(0.001, description="Least confidence of a detection.")
     iou: Annotated[float, Field(gt=0, le=1)] = Field(0.7, description="IoU above which NMS drops a detection.")
     nms: bool | Literal["auto"] = Field(
@@ -217,7 +219,7 @@ class EvalConfig(_Group):
     max_det: Annotated[int, Field(ge=1)] = Field(300, description="Most detections kept for an image.")
 
 
-class DeviceConfig(_Group):
+class DeviceConfig(KeyGroup):
     device: str | Annotated[int, Field(ge=0)] = Field(
         "auto", description="auto, cpu, cuda, mps, or the number of a GPU. For several GPUs use torchrun."
     )
@@ -233,14 +235,14 @@ def _check_interval(text: str) -> str:
 IntervalText = Annotated[str, BeforeValidator(_refuse_bare_number), AfterValidator(_check_interval)]
 
 
-class CheckpointConfig(_Group):
+class CheckpointConfig(KeyGroup):
     """When a run is saved, and what is kept. A best evaluation and the end are always saved."""
 
     every: IntervalText = Field("1ep", description="Save at this interval: 1ep, 500it, 5%, or by the clock: 10min, 2h.")
     keep: Annotated[int, Field(ge=1)] = Field(2, description="Newest checkpoints kept; the best is kept besides.")
 
 
-class NonfiniteConfig(_Group):
+class NonfiniteConfig(KeyGroup):
     """What becomes of a run whose loss or gradients are no finite numbers."""
 
     skips: Annotated[int, Field(ge=0)] = Field(
@@ -272,6 +274,9 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
         None, description="Folder of the run below `runs`; by default the config's name. A taken name gets a number."
     )
     runs: Annotated[str, Field(min_length=1)] = Field("runs", description="Folder that holds the runs.")
+    labels: dict[str, str | int | float] = Field(
+        {}, description="Words of your own about the run: columns in TensorBoard's HParams. `variant` says what it is a run of."
+    )
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(100, description="Epochs to train.")
     time: Annotated[str, BeforeValidator(_refuse_unitless_time), AfterValidator(_check_time)] | None = Field(
         None,

@@ -23,7 +23,7 @@ Extend = Literal["stretch", "continue", "restart"]
 # Keys that change nothing in what is computed.
 _HARMLESS = {
     "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
-    "nonfinite", "worker_timeout", "patience",
+    "nonfinite", "worker_timeout", "patience", "labels",
     "data",  # the content is compared, wherever it lies
 }  # fmt: skip
 # Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
