@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from yolo_cosine.config.explain import validate
-from yolo_cosine.config.load import apply_overrides, load_config
+from yolo_cosine.config.load import apply_overrides, dump_config, load_config
 from yolo_cosine.config.schema import ExtensionConfig, RunConfig
 from yolo_cosine.config.yaml_text import parse_yaml
-from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
+from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint, pack_state, write_checkpoint
+from yolo_cosine.engine.saving import finite_only
 from yolo_cosine.errors import UserError
 
 if TYPE_CHECKING:
@@ -187,31 +188,35 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
 
 
 def copy_past(source: Path, trainer: Trainer) -> list[str]:
-    """Give a branch the records and the best checkpoint of the run that it comes from; returns what to say.
+    """Give a run the records and the best checkpoint of the run or fork that it begins from; returns what to say.
 
-    The sinks drop what the records say of the steps that it takes anew.
+    The sinks drop what the records say of the steps that it takes anew. The best checkpoint becomes the run's own, with
+    its configuration, so that it could go on from there too.
 
     Raises:
         UserError: if there is no room.
     """
     run_dir, progress = trainer.run_dir, trainer.progress
     record, logs = source / "metrics.jsonl", source / "tensorboard"
-    best = progress.best_step is not None and next(
-        (m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step == progress.best_step + 1),
-        None,
-    )
+    is_best = progress.best_step is not None and progress.best_step == progress.last_step  # of the state itself
+    best = None if is_best else CheckpointFolder(source / "checkpoints").best_after(progress.best_step)
     try:
         if record.is_file():
             shutil.copyfile(record, run_dir / "metrics.jsonl")
         if logs.is_dir():
             shutil.copytree(logs, run_dir / "tensorboard")
-        for file in (best.path, best.path.with_suffix(".json")) if best else ():
-            shutil.copyfile(file, run_dir / "checkpoints" / file.name)
+        if best is not None:
+            state = {**load_checkpoint(best.path), "config": dump_config(trainer.config)}
+            metrics = finite_only(progress.best_scalars)
+            facts = {"step": best.step, "epoch": progress.best_epoch, "best": True, "metrics": metrics}
+            write_checkpoint(run_dir / "checkpoints" / best.path.name, pack_state(state), facts)
+    except ValueError:  # damaged
+        best = None
     except OSError as error:
         raise UserError(
             f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
         ) from None
-    if best or progress.best_step is None:
+    if best or is_best or progress.best_step is None:
         return []
     # its weights are gone, so it could be neither exported nor evaluated: the branch finds a best of its own
     progress.best, progress.best_epoch, progress.best_step = -1.0, None, None

@@ -35,7 +35,9 @@ class Start:
 
     run_dir: Path | None = None  # the run's own folder, if it goes on there
     state: dict[str, Any] | None = None
-    record_of: Path | None = None  # the folder of the run whose record comes before its own
+    record_of: Path | None = None  # the folder of the run (or fork) whose record comes before its own
+    same_data: bool = False  # whether it must have been begun with the same data
+    forks: frozenset[int] = frozenset()  # numbers of steps after which its state is put aside for other runs
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -84,12 +86,12 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         for note in start.notes:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
-        trainer.stops, trainer.began = stops, began
+        trainer.stops, trainer.began, trainer.forks = stops, began, start.forks
         if world.is_main:
             lock.take(trainer.run_dir)
         trainer.saver.behind = hub.behind
         if start.state is not None:
-            for note in _restore(trainer, start.state, start.goes_on):
+            for note in _restore(trainer, start.state, start.goes_on or start.same_data):
                 hub.emit(events.Notice(note, warning=True))
         if world.is_main:
             if start.record_of is not None:
@@ -122,15 +124,18 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     return trainer.run_dir
 
 
-def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str]:
+def _restore(trainer: Trainer, state: dict[str, Any], same_data: bool) -> list[str]:
     """Put the trainer into the state of a checkpoint; returns what is not as it was, in words.
+
+    Args:
+        same_data: whether other data is a mistake.
 
     Raises:
         UserError: if the state does not fit, or the data is not what the run was begun with.
     """
     notes = environment_notes(state.get("environment", {}), trainer.environment)
     changed = differences(state.get("data", {}), trainer.data_prints)
-    if changed and goes_on:
+    if changed and same_data:
         raise UserError(
             f"{trainer.config.data}: is not the data that the run was begun with: {'; '.join(changed)}; put it back, or "
             f"begin a new run from its weights (weights={trainer.run_dir}/weights/last.pt)"
