@@ -33,7 +33,10 @@ ALLOWED = {
     "evaluate": {"config", "data", "engine", "events", "model"},
     "engine": {"config", "data", "errors", "evaluate", "events", "files", "model", "report", "schedules", "sinks"},
     "sinks": {"errors", "events", "files"},
-    "report": {"errors", "events", "sinks"},
+    "report": {"errors", "events", "files", "sinks"},
+    "ablation": {
+        "config", "data", "engine", "errors", "events", "evaluate", "files", "model", "report", "schedules", "sinks",
+    },
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Extend = Literal["stretch", "continue", "restart"]
 
 # Keys that change nothing in what is computed.
-_HARMLESS = {
+HARMLESS = {
     "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
     "nonfinite", "worker_timeout", "patience", "labels",
     "data",  # the content is compared, wherever it lies
@@ -107,21 +107,26 @@ def _saved_config(state: dict[str, Any], begun: RunConfig) -> RunConfig:
     return validate(parse_yaml(state["config"], "the checkpoint"), "the configuration in the checkpoint")
 
 
+def changed_keys(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The keys with another value, before and after, but for those that change nothing in what is computed."""
+    a, b = before.model_dump(), after.model_dump()
+    return {key: (a[key], b[key]) for key in sorted(a) if a[key] != b[key] and key not in HARMLESS}
+
+
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
-    before, after = begun.model_dump(), wanted.model_dump()
-    changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - _HARMLESS
-    if after["time"] is None:
-        changed.discard("time")  # it has been measured since
-    refused = sorted(changed - _TOLD)
+    changed = changed_keys(begun, wanted)
+    for key in ("epochs", "extensions", *(["time"] if wanted.time is None else [])):  # a time has been measured since
+        changed.pop(key, None)
+    refused = {key: values for key, values in changed.items() if key not in _TOLD}
     if refused:
-        shown = ", ".join(f"{key} (was {before[key]!r}, now {after[key]!r})" for key in refused)
+        shown = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, (was, now) in refused.items())
         raise UserError(
             f"{run_dir}: a run goes on with the configuration that it was begun with, and this would change {shown}; "
             "leave that out, or begin a new run from its weights (weights=.../weights/last.pt)"
         )
     return [
-        f"{key} was {before[key]!r} and is {after[key]!r} now: the run goes on, but not bit for bit"
-        for key in sorted(changed)
+        f"{key} was {was!r} and is {now!r} now: the run goes on, but not bit for bit"
+        for key, (was, now) in changed.items()
     ]
 
 
