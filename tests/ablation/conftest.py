@@ -5,6 +5,7 @@ import json
 import pytest
 
 from yolo_cosine.ablation.executor import LocalExecutor
+from yolo_cosine.ablation.folder import take_folder
 from yolo_cosine.ablation.plan import make_plan
 from yolo_cosine.ablation.run import Loop
 from yolo_cosine.ablation.spec import load_ablation
@@ -61,5 +62,6 @@ def ablated(tmp_path_factory, small_shapes):
     ablation = load_ablation(write_spec(tmp_path_factory.mktemp("ablated"), small_shapes))
     plan = plan_of(ablation)
     loop = loop_of(plan)
+    take_folder(ablation, plan).release()
     loop.train()
     return ablation, plan, loop

@@ -61,7 +61,8 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
         lock.release()
     if asked:
         raise Interrupted(
-            asked[0], f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate --cfg {path}"
+            asked[0],
+            f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate --cfg {path}",
         )
     return 1 if loop.failed else 0
 

@@ -28,7 +28,9 @@ def take_folder(ablation: Ablation, plan: Plan) -> RunLock:
     """
     folder, lock = ablation.folder, RunLock()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _SPEC).is_file():
-        raise UserError(f"{folder}: is there already and is no ablation's; give the ablation another name, or other runs")
+        raise UserError(
+            f"{folder}: is there already and is no ablation's; give the ablation another name, or other runs"
+        )
     _check_runs(folder, plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)

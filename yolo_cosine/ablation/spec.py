@@ -111,9 +111,7 @@ class Ablation:
         )
 
 
-def load_ablation(
-    path: str | os.PathLike, overrides: Iterable[str] = (), folder: Path | None = None
-) -> Ablation:
+def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder: Path | None = None) -> Ablation:
     """Read an ablation's file, apply `key=value` overrides and check every variant as a run's configuration is checked.
 
     Args:
