@@ -104,6 +104,6 @@ def test_the_runs_of_an_ablation_that_is_killed_save_and_stop(plan, ablated, sma
     process.wait()
     while processes_of(first.folder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert processes_of(first.folder) == [] and 4 <= taken(first)
+    assert processes_of(first.folder) == [] and taken(first) >= 4
     loop_of(plan).train()
     check_as_undisturbed(plan, ablated)
