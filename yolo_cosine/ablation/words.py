@@ -222,7 +222,7 @@ def _tested(comparisons: Sequence[Comparison], baseline: str, tests: int) -> lis
         clauses += [f"{len(better)} variants are better than {baseline} in {metric}: {each}"]
         clauses += ["which of them is best is not tested"]
     elif shown:
-        clauses.append(f"No variant is shown to be better than {baseline}")
+        clauses.append(f"No variant is shown to be better than {baseline} in {metric}")
     elif len(open_) == 1:
         clauses.append(_claim(open_[0], tests))
     else:
