@@ -33,6 +33,7 @@ ALLOWED = {
     "evaluate": {"config", "data", "engine", "events", "model"},
     "engine": {"config", "data", "errors", "evaluate", "events", "files", "model", "report", "schedules", "sinks"},
     "sinks": {"errors", "events", "files"},
+    "ablation": {"config", "errors", "events", "files", "sinks"},
     "report": {"errors", "events", "sinks"},
 }  # fmt: skip
 
