@@ -36,7 +36,7 @@
   }
 
   function dressed(trace) {
-    const { variant, part, seed, counts } = trace.meta;
+    const { variant, part, seed, counts, alone } = trace.meta;
     const tone = variant === undefined ? css("--note") : colour(variant);
     const more = { showlegend: false };
     if (variant !== undefined) {
@@ -52,7 +52,7 @@
       if (trace.error_x) more.error_x = { color: tone };
       if (part === "mean") more.marker = { color: tone, line: { color: css("--ink"), width: 1 } };
     }
-    if (part === "seed" && counts === false) more.opacity = 0.45;
+    if (part === "seed" && !counts && !alone) more.opacity = 0.45;
     return merged(trace, more);
   }
 
@@ -62,7 +62,7 @@
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: narrow() ? 11 : 13, color: css("--ink") },
-      margin: { l: narrow() ? 52 : 70, r: 16, t: 30, b: 46 },
+      margin: { l: narrow() ? 52 : 70, r: 16, t: 34, b: 56 },
       xaxis: { ...axis, zeroline: false },
       yaxis: { ...axis, zeroline: false },
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--soft"), font: { color: css("--ink") }, namelength: -1 },
@@ -87,7 +87,8 @@
     return Plotly.react(div, traces, layout, {
       displaylogo: false,
       responsive: true,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      // by name: Plotly's own choice has a button that sends the chart away
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
       toImageButtonOptions: { filename: name, scale: 2 },
     });
   }

@@ -15,7 +15,8 @@ from plotly.offline import get_plotlyjs
 
 from yolo_cosine.report import ablation_tables as tables
 from yolo_cosine.report import ablation_words as words
-from yolo_cosine.report.ablation_charts import Chart, ablation_charts, style
+from yolo_cosine.report.ablation_charts import ablation_charts
+from yolo_cosine.report.ablation_curves import Chart, style
 from yolo_cosine.sinks.drawing import PALETTE
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ _STROKES = {"solid": "none", "dash": "7 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 _CHARTS = {  # name: heading, what it shows, what its choice is called
     "lr": ("Learning rate", "Of the weights, as it was applied; one line for each variant.", "scale"),
     "curves": (
-        "Evaluations",
+        "Evaluations over the epochs",
         "The mean over the seeds that count, where all of them have a value, and its interval at each point; a whole curve "
         "leaves such a band more often than one point does.",
         "metric",
     ),
-    "losses": ("Losses", "Means over the epochs, of the training images: mean over seeds and its interval.", "loss"),
+    "losses": (
+        "Losses over the epochs",
+        "Means over the epochs, of the training images: mean over seeds and its interval.",
+        "loss",
+    ),
     "finals": (
         "The runs that count",
         "Each point is a run; thin lines join the runs with the same seed, which make a pair; diamonds are means with their "
@@ -115,7 +120,13 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str, kin
 
 
 def _plain_table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str, kind: str = "") -> str:
-    return _table(map(escape, head), ([escape(cell) for cell in row] for row in rows), caption, kind)
+    cells = ([_name(first), *map(escape, rest)] for first, *rest in rows)
+    return _table(map(escape, head), cells, caption, kind)
+
+
+def _name(text: str) -> str:
+    """The first cell of a row: a name may be of any length, and is cut where it would fill the page."""
+    return f'<span class="name" title="{escape(text, quote=True)}">{escape(text)}</span>'
 
 
 def _results(results: AblationResults, verdict: Verdict) -> str:
@@ -129,8 +140,9 @@ def _results(results: AblationResults, verdict: Verdict) -> str:
         head.insert(5, f'<span class="ends"><span>{words.points(low)}</span><span>{words.points(high)}</span></span>')
     cells = []
     for row, pair in zip(rows, pairs, strict=True):
-        line = [escape(cell) for cell in tables.result_cells(row)]
-        line[0] = _key(results.variants.index(row.variant)) + f'<span class="name">{line[0]}</span>'
+        name, *rest = tables.result_cells(row)
+        line = [_name(name), *map(escape, rest)]
+        line[0] = f'<span class="who">{_key(results.variants.index(row.variant))}{line[0]}</span>'
         if drawn:
             line.insert(5, _forest(pair, low, high, results.variants.index(row.variant)))
         cells.append(line)
@@ -143,7 +155,9 @@ def _forest(pair: Paired | None, low: float, high: float, k: int) -> str:
     at = {name: 6 + 128 * (value - low) / span for name, value in (("zero", 0.0), *_marks(pair))}
     parts = f'<path class="zero" d="M{at["zero"]:.1f} 0V24"/>'
     if "low" in at:
-        parts += f'<path class="span" d="M{at["low"]:.1f} 12H{at["high"]:.1f}M{at["low"]:.1f} 8v8M{at["high"]:.1f} 8v8"/>'
+        parts += (
+            f'<path class="span" d="M{at["low"]:.1f} 12H{at["high"]:.1f}M{at["low"]:.1f} 8v8M{at["high"]:.1f} 8v8"/>'
+        )
     if "mean" in at:
         parts += f'<circle cx="{at["mean"]:.1f}" cy="12" r="4"/>'
     return f'<svg class="forest" style="--tone: var(--v{k % len(PALETTE)})" viewBox="0 0 140 24" aria-hidden="true">{parts}</svg>'
@@ -171,13 +185,15 @@ def _others(results: AblationResults, verdict: Verdict) -> str:
         return ""
     rows = [
         [
-            f'<span class="name">{escape(name)}</span>',
+            _name(name),
             *(f'{escape(mean)}<br><span class="soft small">{escape(difference)}</span>' for mean, difference in cells),
         ]
         for name, cells in tables.other_cells(results, verdict, metrics)
     ]
     head = ["variant", *(escape(words.metric_name(metric)) for metric in metrics)]
-    return f'<h3>Other metrics</h3><p class="soft small">{tables.OTHERS_MEANING}</p>' + _table(head, rows, "other metrics")
+    return f'<h3>Other metrics</h3><p class="soft small">{tables.OTHERS_MEANING}</p>' + _table(
+        head, rows, "other metrics"
+    )
 
 
 # --- charts -----------------------------------------------------------------------------------------------------------
@@ -187,7 +203,9 @@ def _chart(name: str, chart: Chart, results: AblationResults, verdict: Verdict) 
     heading, text, choice = _CHARTS[name]
     controls, below = "", ""
     if len(chart.get("keys", ())) > 1:
-        options = "".join(f'<option value="{escape(k, quote=True)}">{escape(v)}</option>' for k, v in chart["keys"].items())
+        options = "".join(
+            f'<option value="{escape(k, quote=True)}">{escape(v)}</option>' for k, v in chart["keys"].items()
+        )
         controls += f'<label>{choice} <select data-choice="{name}" autocomplete="off">{options}</select></label>'
     if any(trace["meta"]["part"] == "seed" for trace in chart["traces"]):
         controls += f'<label><input type="checkbox" data-seeds="{name}" autocomplete="off"> single runs</label>'
@@ -195,6 +213,10 @@ def _chart(name: str, chart: Chart, results: AblationResults, verdict: Verdict) 
     if name == "cost":
         text = words.sharing_text(words.costs(results))
         below = _plain_table(tables.COST_HEAD, tables.cost_rows(results), "cost of the variants")
+    if name in ("lr", "losses"):
+        rows = tables.lr_rows(results) if name == "lr" else tables.loss_rows(results)
+        head = tables.LR_HEAD if name == "lr" else tables.loss_head(results)
+        below = f"<details><summary>In figures</summary>{_plain_table(head, rows, heading)}</details>"
     if name == "classes":
         table = _plain_table(*tables.class_rows(results, verdict), "differences of the classes")
         below = f"<details><summary>All classes and variants as a table</summary>{table}</details>"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from yolo_cosine.events import COCO_METRICS
 from yolo_cosine.report import ablation_words as words
 from yolo_cosine.report.ablation_words import NONE, fraction, interval, missing, points
@@ -26,6 +28,7 @@ IMAGES_MEANING = (
     "and two intervals that overlap do not say that two schedules are alike: both come from the same images."
 )
 COST_HEAD = ("variant", "runs", "steps", "trained", "taken over", "time")
+LR_HEAD = ("variant", "first step", "highest", "at epoch", "last step")
 IMAGE_HEAD = ("variant", "seed", "metric", "value", "interval", "images", "resamples")
 
 
@@ -60,7 +63,7 @@ def table_text(results: AblationResults) -> str:
     which = "the last evaluation" if results.select == "last" else "the best evaluation"
     return (
         f"{words.metric_name(results.metric)} of {which} of each run: mean ± standard deviation between seeds. Differences "
-        f"are to {results.baseline}, seed by seed, in points (one point is 0.01), with the {results.confidence:.0%} interval "
+        f"are to the baseline, seed by seed, in points (one point is 0.01), with the {results.confidence:.0%} interval "
         "of their mean. p is that of the paired t-test after Holm's correction for the number of variants; the effect size "
         "is the mean difference in standard deviations of the differences (Hedges). “Next pair” is the chance that one "
         "further pair of runs, with a seed of their own, comes out better than the baseline."
@@ -70,7 +73,16 @@ def table_text(results: AblationResults) -> str:
 def result_head(results: AblationResults) -> tuple[str, ...]:
     """The columns of the table."""
     metric = words.metric_name(results.metric)
-    return ("variant", "seeds", metric, "points", f"{results.confidence:.0%} interval", "p (Holm)", "effect", "next pair")
+    return (
+        "variant",
+        "seeds",
+        metric,
+        "points",
+        f"{results.confidence:.0%} interval",
+        "p (Holm)",
+        "effect",
+        "next pair",
+    )
 
 
 def result_cells(row: Row) -> tuple[str, ...]:
@@ -161,6 +173,39 @@ def _mean_and_sd(values: Sequence[float]) -> str:
 
 
 # --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def lr_rows(results: AblationResults) -> list[tuple[str, ...]]:
+    """The learning rates of each variant's longest run in a few figures; the columns are LR_HEAD."""
+    rows = []
+    for name in results.variants:
+        run = max(results.of(name), key=lambda run: len(run.lr), default=None)
+        if run is None or not np.isfinite(run.lr).any():
+            rows.append((name, *(NONE,) * 4))
+            continue
+        top = int(np.nanargmax(run.lr))
+        epoch = f"{run.lr_steps[top] / run.steps_per_epoch:.4g}" if run.steps_per_epoch else NONE
+        rows.append((name, f"{run.lr[0]:.4g}", f"{run.lr[top]:.4g}", epoch, f"{run.lr[-1]:.4g}"))
+    return rows
+
+
+def loss_head(results: AblationResults) -> tuple[str, ...]:
+    """The columns of `loss_rows`."""
+    return ("variant", *(name.replace("_", " ") for name in _loss_names(results)))
+
+
+def loss_rows(results: AblationResults) -> list[tuple[str, ...]]:
+    """Each variant's losses in the last epoch of its runs that are at their end."""
+    ended = {name: [run for run in results.of(name) if run.chosen and len(run.loss_steps)] for name in results.variants}
+    return [
+        (name, *(_mean_and_sd([float(run.losses[loss][-1]) for run in runs if loss in run.losses]) for loss in names))
+        for names in [_loss_names(results)]
+        for name, runs in ended.items()
+    ]
+
+
+def _loss_names(results: AblationResults) -> list[str]:
+    return list(dict.fromkeys(name for run in results.runs for name in run.losses))
 
 
 def cost_rows(results: AblationResults) -> list[tuple[str, ...]]:

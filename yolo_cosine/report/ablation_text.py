@@ -29,14 +29,16 @@ def _lines(results: AblationResults, verdict: Verdict) -> Iterator[str]:
     yield f"# {markdown(tables.title(results))}"
     yield from ("", f"**{markdown(verdict.headline)}**", "")
     yield from (f"- {markdown(text)}" for text in verdict.sentences)
-    if verdict.notes:
-        yield from ("", *(f"- {markdown(text)}" for text in verdict.notes))
+    for text in verdict.notes:
+        yield from ("", markdown(text))
     concerns = words.concerns(results, verdict)
     if concerns:
         yield from ("", "## What to know of the runs", "")
         yield from (f"- {concern.severity}: {markdown(concern.text)}" for concern in concerns)
     yield from ("", f"## {markdown(metric)}", "", markdown(tables.table_text(results)), "")
-    yield from _table(tables.result_head(results), [tables.result_cells(row) for row in tables.table_rows(results, verdict)])
+    yield from _table(
+        tables.result_head(results), [tables.result_cells(row) for row in tables.table_rows(results, verdict)]
+    )
     others = tables.others_of(results, verdict)
     if others:
         yield from ("", "### Other metrics", "", tables.OTHERS_MEANING, "")
@@ -95,11 +97,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def markdown(text: str) -> str:
     """Text on one line that Markdown, also GitHub's, shows as it is."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    text = re.sub(r"([\\`*\[\]<>|~$])", r"\\\1", text)
+    text = re.sub(r"([\\`*|~$]|<(?=[A-Za-z/!?])|\](?=[(\[:]))", r"\\\1", text)
     text = re.sub(r"&(?=#?\w+;)", r"\\&", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # one inside a word is only itself
-    text = re.sub(r"^([#+=-])", r"\\\1", text)
-    return re.sub(r"^(\d+)([.)])", r"\1\\\2", text)
+    text = re.sub(r"^(#+|[+-]|>|\[(?=[ xX]\]))(?=\s|$|>|[ xX]\])", r"\\\1", text)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
 
 
 def to_csv(results: AblationResults) -> str:
@@ -111,16 +113,12 @@ def to_csv(results: AblationResults) -> str:
     columns = [*metrics, *(CLASS_AP + name for name in classes)]
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(
-        ["variant", "seed", "state", "epoch", *columns]
-        + ["steps", "steps_done", "steps_trained", "seconds", "incidents", "detail", "folder"]
-    )
+    last = ("steps", "steps_done", "steps_trained", "seconds", "incidents", "detail", "folder")
+    rows.writerow(["variant", "seed", "state", "epoch", *columns, *last])
     for run in results.runs:
         values = (run.value(name) for name in columns)
-        rows.writerow(
-            [run.variant, run.seed, run.state, run.chosen.epoch if run.chosen else ""]
-            + ["" if words.missing(value) else repr(float(value)) for value in values]
-            + [run.steps, run.steps_done, words.steps_trained(run), repr(float(run.seconds))]
-            + ["; ".join(run.incidents), run.detail, tables.folder_of(results, run)]
-        )
+        row = [run.variant, run.seed, run.state, run.chosen.epoch if run.chosen else ""]
+        row += ["" if words.missing(value) else repr(float(value)) for value in values]
+        row += [run.steps, run.steps_done, words.steps_trained(run), repr(float(run.seconds))]
+        rows.writerow([*row, "; ".join(run.incidents), run.detail, tables.folder_of(results, run)])
     return file.getvalue()

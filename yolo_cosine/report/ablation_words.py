@@ -75,6 +75,11 @@ def effect(pair: Paired) -> str:
     return fraction(pair.d_z if pair.d_z_hedges is None else pair.d_z_hedges, 2)
 
 
+def short(name: str, longest: int = 60) -> str:
+    """A name within a sentence."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
 def plain_text(value: Any) -> str:
     """A value of a configuration: text as it is, the rest as JSON writes it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -112,7 +117,7 @@ def concerns(results: AblationResults, verdict: Verdict) -> list[Concern]:
         if run.incidents:
             words = f"counts, although: {'; '.join(run.incidents)}"
             found.setdefault(("warning", run.variant, words), []).append(run.seed)
-    runs = [Concern(key[0], f"{key[1]}, {seeds_text(seeds)}: {key[2]}") for key, seeds in found.items()]
+    runs = [Concern(key[0], f"{short(key[1])}, {seeds_text(seeds)}: {key[2]}") for key, seeds in found.items()]
     runs.sort(key=lambda concern: ("error", "warning", "note").index(concern.severity))
     return runs + [Concern("note", text) for text in results.notes]
 
@@ -179,5 +184,5 @@ def sharing_text(all_costs: Sequence[Cost]) -> str:
         return f"{steps:,} steps, each trained by the run that it belongs to."
     return (
         f"{steps - shared:,} steps were trained for runs that have {steps:,} together: {shared:,} ({percent(shared / steps)}) "
-        "were trained once, by a run with the same beginning, and taken over."
+        "were trained once, by a run with the same beginning, and taken over (pale)."
     )
