@@ -177,8 +177,7 @@ def power(n: int, sd: float, difference: float, alpha: float = 0.05) -> float:
 
     Exact for normal differences with standard deviation `sd` > 0, by the noncentral t distribution.
     """
-    critical = special.stdtrit(n - 1, 1 - alpha / 2)
-    return float(nct.sf(critical, n - 1, abs(difference) * math.sqrt(n) / sd))
+    return _shows(n, abs(difference) * math.sqrt(n) / sd, alpha)
 
 
 def detectable(n: int, sd: float, alpha: float = 0.05, power: float = 0.8) -> float | None:
@@ -190,11 +189,10 @@ def detectable(n: int, sd: float, alpha: float = 0.05, power: float = 0.8) -> fl
         return None
     if not sd:
         return 0.0
-    critical = special.stdtrit(n - 1, 1 - alpha / 2)
-    top = critical + 10
-    while nct.sf(critical, n - 1, top) < power:
+    top = 10.0
+    while _shows(n, top, alpha) < power:
         top *= 2
-    return sd / math.sqrt(n) * optimize.brentq(lambda shift: nct.sf(critical, n - 1, shift) - power, 0, top, xtol=1e-9)
+    return sd / math.sqrt(n) * optimize.brentq(lambda shift: _shows(n, shift, alpha) - power, 0, top, xtol=1e-9)
 
 
 def pairs_needed(sd: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int:
@@ -203,7 +201,7 @@ def pairs_needed(sd: float, difference: float, alpha: float = 0.05, power: float
         raise ValueError("difference: no number of pairs shows a difference of 0")
 
     def enough(n: int) -> bool:
-        return detectable(n, sd, alpha, power) <= abs(difference)
+        return not sd or _shows(n, abs(difference) * math.sqrt(n) / sd, alpha) >= power
 
     most = 2
     while not enough(most):
@@ -219,6 +217,11 @@ def sd_interval(n: int, sd: float, confidence: float = 0.95) -> tuple[float, flo
     """The interval of the true standard deviation, from that of n >= 2 normal values: chi-square with n - 1."""
     tail = (1 - confidence) / 2
     return sd * math.sqrt((n - 1) / chi2.isf(tail, n - 1)), sd * math.sqrt((n - 1) / chi2.ppf(tail, n - 1))
+
+
+def _shows(n: int, shift: float, alpha: float) -> float:
+    """The power of n pairs for a true mean of `shift` >= 0 standard errors: P(T > critical), T noncentral t."""
+    return float(nct.sf(special.stdtrit(n - 1, 1 - alpha / 2), n - 1, shift))
 
 
 def _hedges(df: int) -> float:
