@@ -1,4 +1,4 @@
-"""Made-up ablations: results and verdicts as they come out of real ones, of any size and state."""
+"""Made-up ablations: results as they come out of real ones, of any size and state."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from yolo_cosine.ablation.results import AblationResults, Evaluation, ImageInterval, RunResult
-from yolo_cosine.ablation.stats import holm, mean_interval, paired
-from yolo_cosine.ablation.verdict import Comparison, LeftOut, Summary, Verdict
 from yolo_cosine.events import COCO_METRICS, MAP, PRECISION, RECALL
 
 HOSTILE = (
     """</script><script>document.title="owned"</script><b onmouseover=alert(1)>|`*_x_"'&amp; \u2028$title %{y} 🚀"""
     + "long " * 40
 )
-_OTHERS = ("metrics/mAP50", "metrics/mAP-small", "metrics/mAP-medium", "metrics/mAP-large")
 
 
 def evaluation(rng: np.random.Generator, step: int, epoch: int, level: float, classes: Sequence[str]) -> Evaluation:
     """One in which everything is around `level`; there are no small objects."""
     scalars = {name: level + 0.02 * k for k, name in enumerate(COCO_METRICS)} | {PRECISION: 0.8, RECALL: 0.7}
     scalars["metrics/mAP-small"] = math.nan
-    per_class = {name: level + 0.01 * rng.normal() for name in classes}
+    per_class = dict(zip(classes, (level + 0.01 * rng.normal(size=len(classes))).tolist(), strict=True))
     return Evaluation(step, epoch, scalars, per_class)
 
 
@@ -50,13 +47,13 @@ def run_result(
         name: (3 + k) * np.exp(-np.arange(done) / 10) + 0.05 * rng.random(done)
         for k, name in enumerate(("box_loss", "cls_loss", "dfl_loss"))
     }
-    return RunResult(
-        variant=variant, seed=seed, run_dir=run_dir, state=state, evaluations=evaluations,
-        chosen=evaluations[-1] if state in ("finished", "stopped early") else None, lr_steps=lr_steps, lr=lr,
-        loss_steps=np.array(ends, dtype=float), losses=losses, steps_per_epoch=steps_per_epoch, steps=steps,
-        steps_done=done * steps_per_epoch, forked_at=forked_at, seconds=100.0 + seed,
-        **{"facts": {"hardware": "a GPU, 8 cores", "torch": "2.13.0", "val_images": 500}, **more},
-    )  # fmt: skip
+    found = {
+        "evaluations": evaluations, "chosen": evaluations[-1] if state in ("finished", "stopped early") else None,
+        "lr_steps": lr_steps, "lr": lr, "loss_steps": np.array(ends, dtype=float), "losses": losses,
+        "steps_per_epoch": steps_per_epoch, "steps": steps, "steps_done": done * steps_per_epoch, "forked_at": forked_at,
+        "seconds": 100.0 + seed, "facts": {"hardware": "a GPU, 8 cores", "torch": "2.13.0", "val_images": 500},
+    }  # fmt: skip
+    return RunResult(variant, seed, run_dir, state, **found | more)
 
 
 def ablation(
@@ -76,59 +73,6 @@ def ablation(
     changes = {name: {"lr0": 0.01 * (k + 1)} for k, name in enumerate(variants)}
     return AblationResults(
         "schedules", folder, MAP, "last", variants[0], variants, tuple(seeds), runs, changes, notes=notes, source=source
-    )
-
-
-def verdict_of(results: AblationResults) -> Verdict:
-    """Everything that a verdict holds, with plain sentences."""
-    counting = {
-        name: {r.seed: r for r in results.of(name) if r.chosen and (results.include_marked or not r.incidents)}
-        for name in results.variants
-    }
-    left_out = tuple(
-        LeftOut(run.variant, run.seed, run.detail or "; ".join(run.incidents) or f"it is {run.state}")
-        for run in results.runs
-        if run.seed not in counting[run.variant]
-    )
-    summaries = []
-    for name, runs in counting.items():
-        values = {seed: run.value(results.metric) for seed, run in runs.items()}
-        if values:
-            own = np.array(list(values.values()))
-            sd = float(own.std(ddof=1)) if len(own) > 1 else math.nan
-            summaries.append(Summary(name, len(own), float(own.mean()), sd, *mean_interval(own)[1:], values))
-    summaries.sort(key=lambda summary: -summary.mean)
-    classes = dict.fromkeys(c for runs in counting.values() for run in runs.values() for c in run.chosen.per_class)
-    comparisons = _comparisons(results, counting, results.metric)
-    return Verdict(
-        headline=f"{summaries[0].variant} has the best mean." if summaries else "Nothing can be said yet.",
-        sentences=tuple(c.sentence for c in comparisons),
-        metric=results.metric,
-        summaries=tuple(summaries),
-        comparisons=comparisons,
-        others={metric: _comparisons(results, counting, metric) for metric in _OTHERS},
-        classes={name: _comparisons(results, counting, f"AP50-95/{name}") for name in classes},
-        left_out=left_out,
-        notes=("The spread is that between seeds.",),
-    )
-
-
-def _comparisons(results: AblationResults, counting: dict, metric: str) -> tuple[Comparison, ...]:
-    base, out = counting[results.baseline], []
-    for name in (name for name in results.variants if name != results.baseline):
-        seeds = [
-            s
-            for s in counting[name]
-            if s in base and math.isfinite(counting[name][s].value(metric) + base[s].value(metric))
-        ]
-        ours, theirs = (tuple(runs[s].value(metric) for s in seeds) for runs in (counting[name], base))
-        pair = paired(np.subtract(ours, theirs)) if seeds else None
-        words = f"{name} against {results.baseline}: {len(seeds)} pairs."
-        out.append((name, tuple(seeds), ours, theirs, pair, words))
-    adjusted = holm([pair.p if pair else None for *_, pair, _ in out])
-    return tuple(
-        Comparison(name, results.baseline, metric, seeds, ours, theirs, pair, p, words)
-        for (name, seeds, ours, theirs, pair, words), p in zip(out, adjusted, strict=True)
     )
 
 

@@ -38,7 +38,7 @@ def ablation_charts(results: AblationResults, verdict: Verdict) -> dict[str, Cha
 
 def _finals(results: AblationResults, verdict: Verdict) -> Chart:
     """A row for each variant: its runs' values, joined by seed, with mean and interval below them."""
-    own = {summary.variant: summary for summary in verdict.summaries}
+    own = {summary.variant: summary for summary in verdict.summaries if summary.n}
     rows = [name for name in results.variants if name in own]
     traces = []
     for seed in results.seeds:

@@ -64,7 +64,7 @@ def to_html(results: AblationResults, verdict: Verdict) -> str:
         dark_colours=_colours(_DARK),
         headline=escape(verdict.headline),
         sentences=_list(verdict.sentences),
-        notes=_list(verdict.notes, "soft small"),
+        notes=f"<h2>What the verdict rests on</h2>{_list(verdict.notes, 'soft small')}" if verdict.notes else "",
         tally="".join(f"<div><b>{n}</b>{escape(state)}</div>" for state, n in words.tally(results).items()),
         concerns=_concerns(results, verdict),
         metric=escape(words.metric_name(results.metric)),

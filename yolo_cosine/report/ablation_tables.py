@@ -52,7 +52,7 @@ class Row:
 
 def table_rows(results: AblationResults, verdict: Verdict) -> list[Row]:
     """A row for each variant: the best mean first, at the end those without one."""
-    summaries = {summary.variant: summary for summary in verdict.summaries}
+    summaries = {s.variant: s for s in verdict.summaries if s.variant in results.variants}
     against = {comparison.variant: comparison for comparison in verdict.comparisons}
     ordered = [*summaries, *(name for name in results.variants if name not in summaries)]
     return [Row(name, name == results.baseline, summaries.get(name), against.get(name)) for name in ordered]

@@ -29,12 +29,12 @@ def _lines(results: AblationResults, verdict: Verdict) -> Iterator[str]:
     yield f"# {markdown(tables.title(results))}"
     yield from ("", f"**{markdown(verdict.headline)}**", "")
     yield from (f"- {markdown(text)}" for text in verdict.sentences)
-    for text in verdict.notes:
-        yield from ("", markdown(text))
     concerns = words.concerns(results, verdict)
     if concerns:
         yield from ("", "## What to know of the runs", "")
         yield from (f"- {concern.severity}: {markdown(concern.text)}" for concern in concerns)
+    if verdict.notes:
+        yield from ("", "## What the verdict rests on", "", *(f"- {markdown(text)}" for text in verdict.notes))
     yield from ("", f"## {markdown(metric)}", "", markdown(tables.table_text(results)), "")
     yield from _table(
         tables.result_head(results), [tables.result_cells(row) for row in tables.table_rows(results, verdict)]

@@ -27,7 +27,7 @@ def missing(value: float | None) -> bool:
 
 def fraction(value: float | None, digits: int = 3) -> str:
     """A metric: 0.573."""
-    return NONE if missing(value) else _minus(f"{value:.{digits}f}")
+    return NONE if missing(value) else f"{value:.{digits}f}"
 
 
 def points(difference: float | None) -> str:
@@ -35,7 +35,7 @@ def points(difference: float | None) -> str:
     if missing(difference):
         return NONE
     text = f"{100 * difference:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else _minus(text)
+    return "0.00" if text in ("+0.00", "-0.00") else text
 
 
 def interval(low: float | None, high: float | None, words=points) -> str:
@@ -83,10 +83,6 @@ def short(name: str, longest: int = 60) -> str:
 def plain_text(value: Any) -> str:
     """A value of a configuration: text as it is, the rest as JSON writes it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
 
 
 # --- what to know of the runs -----------------------------------------------------------------------------------------
