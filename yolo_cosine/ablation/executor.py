@@ -31,6 +31,13 @@ class Executor(Protocol):
         """Let everything go."""
 
 
+# What a run imports, some of it late, and what that takes seconds for.
+_IMPORTED = [
+    "yolo_cosine.engine.run", "yolo_cosine.engine.resume", "yolo_cosine.sinks.tensorboard", "yolo_cosine.report.figures",
+    "torch._inductor.config",
+]  # fmt: skip
+
+
 class LocalExecutor:
     """This machine: a process for each run.
 
@@ -46,7 +53,7 @@ class LocalExecutor:
         self.places, self._gpus = places, gpus
         self._running: dict[int, tuple[Job, multiprocessing.process.BaseProcess, Connection]] = {}  # by place
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["yolo_cosine.engine.run"])
+        self._context.set_forkserver_preload(_IMPORTED)
 
     def start(self, job: Job) -> None:
         place = next(k for k in range(self.places) if k not in self._running)

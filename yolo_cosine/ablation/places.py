@@ -1,13 +1,31 @@
-"""Where the parts of an ablation lie in its folder."""
+"""Where the runs of an ablation lie in its folder."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+_MOST = 100  # letters of a variant's folder
+# What else lies in the folder of an ablation, and names that Windows keeps for itself.
+_TAKEN = {"tensorboard", "report.html", "report.md", "results.csv", "ablation.yaml", "con", "prn", "aux", "nul"}
 
-def run_folder(folder: Path, variant: str, seed: int, seeds: Sequence[int]) -> Path:
-    """`<folder>/<variant>/seed<k>`: names that sort well, and that every file system takes."""
-    safe = re.sub(r"[^A-Za-z0-9._=+-]+", "-", variant).strip("-.")[:100] or "variant"
-    return Path(folder) / safe / f"seed{seed:0{len(str(max(seeds)))}d}"
+
+def run_folder(folder: Path, variant: str, seed: int, seeds: Iterable[int] = ()) -> Path:
+    """The folder of one run: `folder/variant/seed0`, with as many digits as the largest of `seeds` has.
+
+    A variant whose name no file system would take, or that is taken, gets a folder with a digest of the name at its
+    end, so that two never share one.
+    """
+    digits = len(str(max((seed, *seeds))))
+    return Path(folder) / safe_name(variant) / f"seed{seed:0{digits}}"
+
+
+def safe_name(variant: str) -> str:
+    """A variant's name as that of a folder; most stay as they are."""
+    safe = re.sub(r"[^\w.,=+@%-]+", "-", variant).strip("-. ")[:_MOST]
+    if safe and safe == variant and safe.lower() not in _TAKEN:
+        return safe
+    digest = hashlib.sha256(variant.encode()).hexdigest()[:6]
+    return f"{safe}-{digest}" if safe else digest

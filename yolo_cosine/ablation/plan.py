@@ -22,6 +22,8 @@ from yolo_cosine.schedules.table import SchedulePlan
 
 Key = tuple[str, int]  # variant and seed
 
+_WORTH = 0.01  # share of a run from which it is worth a fork
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -131,6 +133,7 @@ def _shares(plans: Sequence[SchedulePlan], end_to_end: Callable[[RunConfig], boo
     done: list[SchedulePlan] = []
     for plan in sorted(plans, key=lambda p: -p.schedule.steps):  # the longest carries the trunk
         common = [(other.name, common_steps(other, plan, end_to_end)) for other in done]
+        common = [(name, steps) for name, steps in common if steps > _WORTH * plan.schedule.steps]
         # an owner has trained that step itself, so that its fork holds what it has found
         own = [(name, s) for name, s in common if s > (shares[name][0][1] if shares[name] else 0)]
         owners: dict[int, str] = {}

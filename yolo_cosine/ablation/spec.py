@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import json
@@ -97,6 +98,10 @@ class Ablation:
     def marked(self) -> str:
         return self.keys.marked
 
+    def with_threads(self, threads: int) -> Ablation:
+        """The same, with the number of threads written down: bits depend on it."""
+        return dataclasses.replace(self, keys=self.keys.model_copy(update={"threads": threads}))
+
     def source(self) -> str:
         """The resolved specification as YAML: loading it gives the same ablation."""
         keys = self.keys.model_dump()
@@ -106,8 +111,11 @@ class Ablation:
         )
 
 
-def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Ablation:
+def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder: Path | None = None) -> Ablation:
     """Read an ablation's file, apply `key=value` overrides and check every variant as a run's configuration is checked.
+
+    Args:
+        folder: where the ablation lies, if it is there already.
 
     Raises:
         UserError: naming file, key, value, rule and remedy.
@@ -134,7 +142,7 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = ()) -> Abl
     # base and set are written out, so that the saved file needs no other
     resolved = keys.model_copy(update={"base": _plain(base), "set": {}, "name": name})
     return Ablation(
-        name=name, folder=Path(keys.runs) / name, metric=metric, select=keys.select, baseline=baseline,
+        name=name, folder=folder or Path(keys.runs) / name, metric=metric, select=keys.select, baseline=baseline,
         seeds=_seeds(keys, source), variants=variants, configs=configs, keys=resolved,
     )  # fmt: skip
 

@@ -312,3 +312,11 @@ class ValConfig(DataConfig, EvalConfig, DeviceConfig):
     """All keys of an evaluation by itself."""
 
     trust_weights: bool = Field(False, description="Load the checkpoint even where the safe loader refuses.")
+
+
+# Keys of a run that change nothing in what is computed once it has begun, so that a run may go on with others.
+HARMLESS = frozenset({
+    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
+    "nonfinite", "worker_timeout", "patience", "labels",
+    "data",  # the content is compared, wherever it lies
+})  # fmt: skip

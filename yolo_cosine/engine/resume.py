@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from yolo_cosine.config.explain import validate
 from yolo_cosine.config.load import apply_overrides, dump_config, load_config
-from yolo_cosine.config.schema import ExtensionConfig, RunConfig
+from yolo_cosine.config.schema import HARMLESS, ExtensionConfig, RunConfig
 from yolo_cosine.config.yaml_text import parse_yaml
 from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint, pack_state, write_checkpoint
 from yolo_cosine.engine.saving import finite_only
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 Extend = Literal["stretch", "continue", "restart"]
 
-# Keys that change nothing in what is computed.
-HARMLESS = {
-    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
-    "nonfinite", "worker_timeout", "patience", "labels",
-    "data",  # the content is compared, wherever it lies
-}  # fmt: skip
-# Keys that do, but not in what the run is: the result is as good, and not the same to the last bit.
+# Keys that change what is computed, but not in what the run is: the result is as good, and not the same to the last bit.
 _TOLD = {"device", "precision", "deterministic"}
 _WAYS = (
     "--extend stretch (the curve as if the run had always been that long; the rate jumps to it now), "
@@ -114,10 +108,18 @@ def changed_keys(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, An
 
 
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
+<<<<<<< HEAD
     changed = changed_keys(begun, wanted)
     for key in ("epochs", "extensions", *(["time"] if wanted.time is None else [])):  # a time has been measured since
         changed.pop(key, None)
     refused = {key: values for key, values in changed.items() if key not in _TOLD}
+=======
+    before, after = begun.model_dump(), wanted.model_dump()
+    changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - HARMLESS
+    if after["time"] is None:
+        changed.discard("time")  # it has been measured since
+    refused = sorted(changed - _TOLD)
+>>>>>>> results
     if refused:
         shown = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, (was, now) in refused.items())
         raise UserError(
