@@ -108,18 +108,10 @@ def changed_keys(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, An
 
 
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
-<<<<<<< HEAD
     changed = changed_keys(begun, wanted)
     for key in ("epochs", "extensions", *(["time"] if wanted.time is None else [])):  # a time has been measured since
         changed.pop(key, None)
     refused = {key: values for key, values in changed.items() if key not in _TOLD}
-=======
-    before, after = begun.model_dump(), wanted.model_dump()
-    changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - HARMLESS
-    if after["time"] is None:
-        changed.discard("time")  # it has been measured since
-    refused = sorted(changed - _TOLD)
->>>>>>> results
     if refused:
         shown = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, (was, now) in refused.items())
         raise UserError(
