@@ -7,6 +7,7 @@ import multiprocessing.connection
 import os
 import signal
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from typing import Protocol
 
 from yolo_cosine.ablation.job import Done, Job, run_job, stop_with_parent
@@ -38,11 +39,18 @@ _IMPORTED = [
 ]  # fmt: skip
 
 
+def run_processes() -> BaseContext:
+    """Processes that are forked from a server that has imported everything, so that a run begins at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    return context
+
+
 class LocalExecutor:
     """This machine: a process for each run.
 
-    The processes are forked from a server that has imported everything, so that a run begins at once, and are sessions of
-    their own, so that a Ctrl-C is passed on once. When this process is gone they save and stop.
+    The processes are sessions of their own, so that a Ctrl-C is passed on once. When this process is gone they save and
+    stop.
 
     Args:
         places: jobs at a time.
@@ -52,8 +60,7 @@ class LocalExecutor:
     def __init__(self, places: int, gpus: tuple[str, ...] = ()) -> None:
         self.places, self._gpus = places, gpus
         self._running: dict[int, tuple[Job, multiprocessing.process.BaseProcess, Connection]] = {}  # by place
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_IMPORTED)
+        self._context = run_processes()
 
     def start(self, job: Job) -> None:
         place = next(k for k in range(self.places) if k not in self._running)
@@ -77,7 +84,7 @@ class LocalExecutor:
                 done = None
             here.close()
             del self._running[place]
-            ended.append(done or Done(job, "died", f"its process is gone: {_exit_words(process.exitcode)}"))
+            ended.append(done or Done(job, "died", f"its process is gone: {exit_words(process.exitcode)}"))
         return ended
 
     def stop(self) -> None:
@@ -102,7 +109,8 @@ def _work(job: Job, gpu: str | None, answer: Connection) -> None:
     answer.close()
 
 
-def _exit_words(code: int | None) -> str:
+def exit_words(code: int | None) -> str:
+    """How a process ended, by its exit code as `multiprocessing` has it."""
     if code is None or code >= 0:
         return f"exit code {code}"
     try:
