@@ -35,7 +35,7 @@ ALLOWED = {
     "sinks": {"errors", "events", "files"},
     "report": {"errors", "events", "files", "sinks"},
     "ablation": {
-        "config", "data", "engine", "errors", "events", "evaluate", "files", "model", "report", "schedules", "sinks",
+        "config", "data", "engine", "errors", "events", "files", "model", "report", "schedules", "sinks",
     },
 }  # fmt: skip
 

@@ -9,32 +9,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from yolo_cosine.ablation.collect import read_results
 from yolo_cosine.ablation.compare import compare_runs
+from yolo_cosine.ablation.estimate import measure
 from yolo_cosine.ablation.executor import Executor, LocalExecutor
 from yolo_cosine.ablation.folder import saved_ablation, saved_threads, take_folder
 from yolo_cosine.ablation.overview import Overview
 from yolo_cosine.ablation.plan import Key, Plan, make_plan
-from yolo_cosine.ablation.records import read_results, read_run
+from yolo_cosine.ablation.plan_text import estimate_text, plan_text
+from yolo_cosine.ablation.records import read_run
 from yolo_cosine.ablation.results import AblationResults
 from yolo_cosine.ablation.run import Loop
 from yolo_cosine.ablation.spec import Ablation, load_ablation
 from yolo_cosine.ablation.tensorboard_overview import write_overview
 from yolo_cosine.ablation.verdict import decide
 from yolo_cosine.config.load import parse_overrides
+from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.errors import Interrupted, UserError
-from yolo_cosine.report.ablation import write_report
+from yolo_cosine.report.ablation_report import write_report
 
 
 def plan_only(path: str, overrides: Sequence[str]) -> int:
     """Say what would be trained and what it would cost."""
-    from yolo_cosine.ablation.estimate import measure
-    from yolo_cosine.ablation.plan_text import plan_text
-
     ablation = load_ablation(path, overrides)
     plan = _plan(ablation)
     print(plan_text(plan, ablation), flush=True)
-    places, threads, _ = _resources(ablation, plan)
-    print(plan_text.estimate_text(measure(plan, places, threads)))
+    places, threads, gpus = _resources(ablation, plan)
+    print("\n" + estimate_text(measure(plan, places, threads, gpus)))
     return 0
 
 
@@ -48,7 +49,7 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
     try:
         finished = _finished(ablation, plan)
         executor = _executor(ablation, places, gpus)
-        overview = Overview(plan, ablation.metric, executor.places, finished)
+        overview = Overview(plan, ablation.metric, executor.places, finished, select=ablation.select)
         with _asked_to_stop() as asked:
             loop = Loop(plan, executor, overview, threads, set(finished), lambda: bool(asked))
             try:
@@ -103,7 +104,7 @@ def _plan(ablation: Ablation) -> Plan:
     return make_plan(ablation, {name: len(open_dataset(name).splits["train"]) for name in names}, _is_end_to_end)
 
 
-def _is_end_to_end(config) -> bool:
+def _is_end_to_end(config: RunConfig) -> bool:
     from yolo_cosine.model import detector
 
     return detector.is_end_to_end(detector.build_detector(config.model, ("object",)))
