@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from yolo_cosine.ablation import words
 from yolo_cosine.ablation.results import AblationResults, Evaluation, ImageInterval, RunResult
+from yolo_cosine.ablation.stats import detectable
 from yolo_cosine.ablation.verdict import LeftOut, decide
 from yolo_cosine.events import MAP, MAP50
 
@@ -152,6 +153,15 @@ def test_how_many_seeds_would_settle_it():
         "No difference is excluded. With its spread 2 seeds are too few to show any true difference 4 times in 5; "
         "more than 1,000 seeds one of 1 point, about 395 seeds one as large as that seen."
     )
+
+
+def test_what_would_have_shown_is_reckoned_for_the_strictest_of_holms_steps():
+    alone = decide(ablation({"base": BASE, "c": LIKE})).comparisons[0]
+    among = decide(ablation({"base": BASE, "c": LIKE, "d": LIKE[::-1], "e": LIKE[1:] + LIKE[:1]})).comparisons[0]
+    for comparison, alpha in ((alone, 0.05), (among, 0.05 / 3)):
+        shown = words.points(detectable(5, comparison.paired.sd, alpha), sign=False)
+        assert f"5 seeds would show a true difference of {shown} points or more" in comparison.sentence
+    assert "0.9 points or more" in alone.sentence and "1.2 points or more" in among.sentence
 
 
 def test_of_several_one_that_stands_out_by_itself_only_is_not_claimed():
