@@ -59,11 +59,11 @@
   function theme() {
     const axis = { gridcolor: css("--line"), linecolor: css("--soft"), zerolinecolor: css("--soft"), zerolinewidth: 1 };
     return {
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
+      paper_bgcolor: css("--card"),
+      plot_bgcolor: css("--card"),
       font: { family: "system-ui, sans-serif", size: narrow() ? 11 : 13, color: css("--ink") },
       margin: { l: narrow() ? 52 : 70, r: 16, t: 34, b: 56 },
-      xaxis: { ...axis, zeroline: false },
+      xaxis: { ...axis, zeroline: false, title: { standoff: 8 }, spikecolor: css("--soft"), spikethickness: 1, spikedash: "dot" },
       yaxis: { ...axis, zeroline: false },
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--soft"), font: { color: css("--ink") }, namelength: -1 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--ink") },

@@ -143,7 +143,9 @@ def _curves(results: AblationResults, verdict: Verdict, readings: Readings, keys
         "traces": traces,
         "layout": _layout("epoch", ""),
         "keys": dict(keys),
-        "layouts": {key: {"yaxis": {"title": {"text": label}}} for key, label in keys.items()},
+        "layouts": {
+            key: {"yaxis": {"title": {"text": label}, "zeroline": key == _DIFFERENCE}} for key, label in keys.items()
+        },
     }
 
 
@@ -214,7 +216,7 @@ def _line(
 def _layout(x: str, y: str) -> dict[str, Any]:
     return {
         "height": 380,
-        "xaxis": {"title": {"text": x}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": x}, "rangemode": "tozero", "unifiedhovertitle": {"text": f"{x} %{{x}}"}},
         "yaxis": {"title": {"text": y}, "automargin": True},
         "hovermode": "x unified",
     }
