@@ -39,7 +39,7 @@ def lr_chart(results: AblationResults) -> Chart:
     traces, n = [], len(results.variants)
     for k, variant in enumerate(results.variants):
         for run in _distinct(results.of(variant)):
-            x, y = thin(*_broken(run.lr_steps, run.lr), _POINTS)
+            x, y = thin(*_filled(run), _POINTS)
             # variants share most of their way: the later ones are thinner, so that all can be seen
             width = 2 + (1.4 * (n - 1 - k) if n <= 5 else 0)
             traces.append(_line(x / (run.steps_per_epoch or 1), y, k, "line", width=width, template="%{y:.4g}"))
@@ -58,19 +58,18 @@ def lr_chart(results: AblationResults) -> Chart:
 def _distinct(runs: Sequence[RunResult]) -> list[RunResult]:
     """Of runs whose rates agree as far as both go, the longest: one, where the seed has no part in the schedule."""
     kept: list[RunResult] = []
-    for run in sorted(runs, key=lambda run: -len(run.lr)):
-        n = len(run.lr)
-        same = (np.array_equal(run.lr_steps, k.lr_steps[:n]) and np.allclose(run.lr, k.lr[:n], 1e-6) for k in kept)
-        if n and not any(same):
+    for run in sorted(runs, key=lambda run: -max(run.lr_steps, default=-1)):
+        same = (np.allclose(run.lr, np.interp(run.lr_steps, k.lr_steps, k.lr), 1e-3) for k in kept)
+        if len(run.lr) and not any(same):
             kept.append(run)
     return kept
 
 
-def _broken(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The line with a gap where steps are left out, as where early stopping jumps ahead."""
-    usual = np.median(np.diff(x)) if len(x) > 1 else 1
-    jumps = np.flatnonzero(np.diff(x) > 1.5 * usual) + 1
-    return np.insert(np.asarray(x, float), jumps, np.nan), np.insert(np.asarray(y, float), jumps, np.nan)
+def _filled(run: RunResult) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with more points on its straight parts, for the pointer to find: those that it has are joined by lines."""
+    between = np.round(np.linspace(run.lr_steps[0], run.lr_steps[-1], _POINTS // 2))
+    x = np.union1d(run.lr_steps, between)
+    return x, np.interp(x, run.lr_steps, run.lr)
 
 
 # --- curves over the epochs -------------------------------------------------------------------------------------------
