@@ -44,8 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.error("--plan goes with --cfg FILE")
     if args.out and args.compare is None:
         p.error("--out goes with --compare RUN RUN ...")
-    if args.report and args.overrides:
-        args.overrides = [f"{o}" for o in args.overrides]
     return run_command(lambda: _ablate(args))
 
 

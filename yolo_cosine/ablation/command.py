@@ -42,6 +42,8 @@ def plan_only(path: str, overrides: Sequence[str]) -> int:
 
 def train_all(path: str, overrides: Sequence[str]) -> int:
     """Train what is not trained yet, and report."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("torchrun: an ablation starts the processes of its runs itself; start it without, or write executor: ray")
     ablation = load_ablation(path, overrides)
     plan = _plan(ablation)
     resources = find_resources(ablation, plan)

@@ -24,6 +24,8 @@ from yolo_cosine.config.yaml_text import read_yaml
 from yolo_cosine.errors import UserError, some_of
 
 METRICS = {name.partition("/")[2]: name for name in events.COCO_METRICS}
+# What the runs of an ablation have by default: the report has the plots, and they take a second of each run.
+_DEFAULTS = {"plots": False}
 # What an ablation sets for its runs by itself.
 _OWN = {
     "seed": "write it in seeds", "name": "a run's folder is <variant>/seed<k>", "runs": "write it for the ablation",
@@ -149,7 +151,7 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder
 
 def _base(keys: AblationKeys, path: Path, source: str) -> dict[str, Any]:
     base = read_layers(_beside(keys.base, path)) if isinstance(keys.base, str) else _layer(keys.base, path)
-    base = merge(base, with_absolute_paths(keys.set, path.parent, Path.cwd()))
+    base = merge({**_DEFAULTS, **base}, with_absolute_paths(keys.set, path.parent, Path.cwd()))
     _refuse_own(base, f"{source}: set" if keys.set else f"{source}: base", ("seed", "name", "runs"))
     return {key: value for key, value in base.items() if key not in {"seed", "name", "runs"}}
 
