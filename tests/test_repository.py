@@ -25,7 +25,7 @@ ALLOWED = {
     "config": {"errors"},
     "schedules": {"config", "errors"},
     "integrations": {"config", "engine", "errors", "schedules"},
-    "data": {"config", "errors"},
+    "data": {"config", "errors", "files"},
     "fetch": {"config", "data", "errors"},
     "convert": {"data", "errors"},
     "doctor": {"data", "errors"},

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m yolo_cosine.val",
         description="Evaluate a checkpoint by the official COCO metrics.",
-        epilog="Keys: imgsz (default: the checkpoint's), batch, conf, iou, max_det, nms, device, precision, workers, cache. "
+        epilog="Keys: imgsz (default: the checkpoint's), batch, conf, iou, max_det, nms, device, precision, workers, cache, cache_dir. "
         "Example: python -m yolo_cosine.val --weights runs/quickstart/weights/best.pt --data shapes",
     )
     p.add_argument(

@@ -88,7 +88,11 @@ def test_runs_that_begin_differently_share_nothing(keys):
     assert common_steps(planned(), planned(**keys), never) == 0
 
 
-@pytest.mark.parametrize("keys", [{"workers": 4}, {"cache": "none"}, {"name": "a"}, {"checkpoint": {"every": "2ep"}}], ids=str)
+@pytest.mark.parametrize(
+    "keys",
+    [{"workers": 4}, {"cache": "none"}, {"cache_dir": "a"}, {"name": "a"}, {"checkpoint": {"every": "2ep"}}],
+    ids=str,
+)
 def test_what_changes_no_number_is_shared(keys):
     assert common_steps(planned(), planned(**keys), never) == 8 * SPE
 
@@ -144,3 +148,9 @@ def test_runs_come_after_those_that_they_begin_from(tmp_path):
 def test_without_sharing_nothing_is_shared(tmp_path):
     plan = make_plan(write(tmp_path, variants={"a": {}, "b": {"curve": "linear"}}, share=False), {"shapes": 160})
     assert plan.steps == plan.steps_to_train and not any(run.forks for run in plan.runs)
+
+
+@pytest.mark.parametrize(("named", "expected"), [({}, "runs/.images"), ({"cache_dir": "fast"}, "fast")])
+def test_decoded_images_are_for_all_variants(tmp_path, named, expected):
+    ablation = write(tmp_path, variants={"a": {}, "b": {"curve": "linear"}}, set=named, runs="runs")
+    assert {run.config.cache_dir for run in make_plan(ablation, {"shapes": 160}).runs} == {expected}

@@ -17,11 +17,12 @@ from yolo_cosine.errors import TrainingFailed, UserError
 
 CATEGORIES = (Category(1, "a"),)
 N = 8
-CACHES = pytest.mark.parametrize("kept", ["ram", "none"])
+CACHES = pytest.mark.parametrize("kept", ["ram", "disk", "none"])
 
 
 @pytest.fixture
-def index(tmp_path):
+def index(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # runs/.images is there
     for i in range(N):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((40, 60, 3), 20 * i, dtype=np.uint8))
     return build_index("test", tmp_path, [(i, f"{i}.png", 60, 40) for i in range(N)], [], CATEGORIES)

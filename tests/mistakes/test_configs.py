@@ -66,7 +66,7 @@ VALUES = [  # in a file that extends run.yaml; what is said
     # --- words that are none of those known
     ("optimizer: sgd", ["optimizer: 'sgd'", "'SGD', 'AdamW' or 'MuSGD'"]),
     ("curve: cosinus", ["curve: 'cosinus'", "'cosine'"]),
-    ("cache: disk", ["cache: 'disk'", "'auto', 'ram' or 'none'"]),
+    ("cache: disc", ["cache: 'disc'", "'auto', 'ram', 'disk' or 'none'"]),
     ("extensions: [{how: bend, step: 1, epochs: 1}]", ["extensions.0.how: 'bend'", "'stretch'"]),
     # --- names and folders
     ("name: ../x", ["name: '../x'", "no name of a folder", "write letters, digits", "where the folder is in runs"]),

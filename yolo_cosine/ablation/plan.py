@@ -108,7 +108,10 @@ def _config_of(ablation: Ablation, variant: str, seed: int) -> RunConfig:
     folder = run_folder(ablation.folder, variant, seed, ablation.seeds)
     labels = {"ablation": ablation.name, "variant": variant}
     own = {"seed": seed, "name": folder.name, "runs": str(folder.parent), "labels": labels}
-    return ablation.configs[variant].model_copy(update=own)
+    config = ablation.configs[variant]
+    # for all of them, and for other ablations beside this one
+    cache_dir = config.cache_dir or str(ablation.folder.parent / ".images")
+    return config.model_copy(update={**own, "cache_dir": cache_dir})
 
 
 def _parents_first(runs: Sequence[PlannedRun]) -> tuple[PlannedRun, ...]:
@@ -162,8 +165,8 @@ def common_steps(one: SchedulePlan, other: SchedulePlan, end_to_end: Callable[[R
 # What makes no difference to a step: it is in the schedule as applied, or looked at by itself, or about files.
 _LOOKED_AT = set(ScheduleConfig.model_fields) - {"plateau", "lr_factors"} | {"epochs", "close_mosaic", "eval_every"}
 _ABOUT_FILES = {
-    "name", "runs", "labels", "seed", "workers", "worker_timeout", "cache", "tensorboard", "plots", "predictions",
-    "checkpoint", "trust_weights",
+    "name", "runs", "labels", "seed", "workers", "worker_timeout", "cache", "cache_dir", "tensorboard", "plots",
+    "predictions", "checkpoint", "trust_weights",
 }  # fmt: skip
 
 

@@ -89,8 +89,15 @@ class DataConfig(KeyGroup):
     worker_timeout: Positive = Field(
         300.0, description="Seconds after which a worker that is still busy with one batch is given up and replaced."
     )
-    cache: Literal["auto", "ram", "none"] = Field(
-        "auto", description="Keep decoded images in memory: `auto` does where they fit in half of what is free."
+    cache: Literal["auto", "ram", "disk", "none"] = Field(
+        "auto",
+        description="Keep decoded images: in memory (`ram`; `auto` does where they fit in half of what is free), or in a "
+        "file (`disk`) that all runs on this machine share, and later ones use again as long as the images are the same.",
+    )
+    cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Folder of the files of `cache: disk`; by default .images in `runs`. With a folder named, `cache: auto` "
+        "keeps what fits into memory there, as an ablation does for its runs. It may be deleted at any time.",
     )
 
 
@@ -316,7 +323,7 @@ class ValConfig(DataConfig, EvalConfig, DeviceConfig):
 
 # Keys of a run that change nothing in what is computed once it has begun, so that a run may go on with others.
 HARMLESS = frozenset({
-    "workers", "cache", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
+    "workers", "cache", "cache_dir", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
     "nonfinite", "worker_timeout", "patience", "labels",
     "data",  # the content is compared, wherever it lies
 })  # fmt: skip

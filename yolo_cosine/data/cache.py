@@ -1,4 +1,4 @@
-"""Decoded images: read, oriented and resized once, kept in memory where they fit.
+"""Decoded images: read, oriented and resized once, kept in memory where they fit, or in a file that runs share.
 
 An image that cannot be had is one of two things. A file that is not there or is no picture will be so tomorrow: that is a
 property of the file, and the image counts as unreadable at once. A read that fails is a matter of the disk or the network,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,8 @@ import numpy as np
 import psutil
 
 from yolo_cosine.data.index import Index
+from yolo_cosine.data.mapped import MappedImages
+from yolo_cosine.data.shared import shared_images
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import TrainingFailed, UserError, some_of
 
@@ -92,8 +94,14 @@ def free_memory() -> int:
     return max(free, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def decoded_bytes(index: Index, size: int) -> int:
+    """Bytes of all images of an index with their longer sides at `size`, about."""
+    known = np.maximum(index.sizes, 1)
+    return int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
+
+
 class ImageStore:
-    """The images of an index at one size, from memory or from disk.
+    """The images of an index at one size, from memory, from a file of decoded images, or from their own files.
 
     `unreadable` holds the images that could not be had: those found while everything is read, and those found later,
     when one is asked for. What is in it stays so, whatever becomes of the file. In training another image takes the place
@@ -102,18 +110,23 @@ class ImageStore:
 
     def __init__(
         self, index: Index, size: int, cache: str, workers: int, progress: Callable[[int, int], None] | None = None, *,
-        fate: str = UNREADABLE_IN_EVALUATION, timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+        folder: Path = Path("runs/.images"), fate: str = UNREADABLE_IN_EVALUATION, timeout: float = TIMEOUT,
+        tell: Callable[[str], None] = say_nothing, say: Callable[[str], None] = say_nothing,
     ):  # fmt: skip
-        """Read everything into memory where `cache` and the free memory allow it (`cached` tells).
+        """Decode everything beforehand where `cache` and the free room allow it (`cached` tells).
 
         Args:
-            cache: "ram", "none", or "auto" for memory if the images fit in half of what is free.
+            cache: "ram"; "disk" for a file in `folder` that all processes share, built where there is none; "none"; or
+                "auto" for memory if the images fit in half of what is free, which is also what "disk" comes to where the
+                file cannot be had.
             progress: called with (images done, images in all) while they are read.
             fate: what becomes of an unreadable image, in words.
             timeout: seconds after which a thread that is still reading one image is replaced.
-            tell: told of such threads.
+            tell: told of such threads, and of a file that cannot be had.
+            say: told what the reading waits for.
 
         Raises:
+            UserError: if there is no such folder and none can be made.
             TrainingFailed: if the disk does not answer, or fails for one image after another.
         """
         self.index, self.size, self.fate = index, size, fate
@@ -121,18 +134,34 @@ class ImageStore:
         self._told: set[int] = set()
         self._next: dict[int, int] = {}  # unreadable image: one after it that could be read
         self._failed = 0  # images that the disk failed to read since it last did not
-        known = np.maximum(index.sizes, 1)
-        self.bytes = int((known * (size / known.max(1, keepdims=True))).prod(1).sum() * 3)
-        self.cached = cache == "ram" or (cache == "auto" and self.bytes < free_memory() / 2)
-        self._images: list[np.ndarray | None] = []
-        if self.cached:
-            for image in ahead(
-                self._decode, range(len(index)), workers,
-                describe=lambda i: f"image {index.path(i)}", timeout=timeout, tell=tell,
-            ):  # fmt: skip
+        self._may_pass = False  # whether an image counts as unreadable that another run may find well
+        self.bytes = decoded_bytes(index, size)
+        progress = progress or (lambda done, total: None)
+
+        def decode(images: Sequence[int]) -> Iterator[np.ndarray | None]:
+            yield from ahead(
+                self._decode, images, workers, describe=lambda i: f"image {index.path(i)}", timeout=timeout, tell=tell
+            )
+
+        self._images: Sequence[np.ndarray | None] | MappedImages = ()
+        trouble = None
+        if cache == "disk":
+            try:
+                self._images = shared_images(
+                    index, size, folder, decode, room=self.bytes, may_keep=lambda: not self._may_pass, progress=progress,
+                    say=say,
+                )  # fmt: skip
+            except OSError as error:
+                cache, trouble = "auto", error.strerror or error
+        self.cached = cache in ("ram", "disk") or (cache == "auto" and self.bytes < free_memory() / 2)
+        if trouble:
+            instead = "kept in memory, by this run alone" if self.cached else "decoded anew each time"
+            tell(f"{index.source}: decoded images cannot be shared in {folder}: {trouble}; they are {instead}")
+        if self.cached and cache != "disk":
+            self._images = []
+            for image in decode(range(len(index))):
                 self._images.append(image)
-                if progress is not None:
-                    progress(len(self._images), len(index))
+                progress(len(self._images), len(index))
 
     def untold(self) -> list[int]:
         """The unreadable images that no earlier call returned, in order: each is for its caller to name, once."""
@@ -186,6 +215,7 @@ class ImageStore:
             self._failed = 0
         except OSError as error:
             image = None
+            self._may_pass = True
             self._failed += 1  # threads may count past each other; it need not be exact
             if self._failed >= _DEAD:
                 raise TrainingFailed(

@@ -11,8 +11,8 @@ import cv2
 import torch
 
 import yolo_cosine
-from yolo_cosine.config.schema import AugmentConfig, DataConfig
-from yolo_cosine.data.cache import ImageStore
+from yolo_cosine.config.schema import AugmentConfig, DataConfig, RunConfig
+from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print
@@ -30,27 +30,38 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
     return 1 if device.type == "cpu" else min(os.cpu_count() or 1, 16)
 
 
+def images_folder(config: DataConfig) -> Path:
+    """Where the files of decoded images are: `cache_dir`, by default `.images` among the runs."""
+    if config.cache_dir is not None:
+        return Path(config.cache_dir)
+    return Path(config.runs if isinstance(config, RunConfig) else "runs") / ".images"
+
+
 def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:
-    """Decode a split into memory where it fits, at `size` pixels, and name what cannot be read.
+    """Decode a split at `size` pixels, into memory or a file as `config.cache` says, and name what cannot be read.
 
     Args:
         fate: what becomes of an image that cannot be read: UNREADABLE_IN_TRAINING or UNREADABLE_IN_EVALUATION.
 
     Raises:
-        UserError: if not one image can be read.
+        UserError: if not one image can be read, or the folder for the file cannot be made.
         TrainingFailed: if the disk does not answer, or fails for one image after another.
     """
-    told = time.monotonic()
+    told, folder = time.monotonic(), images_folder(config)
+    cache = config.cache
+    if cache == "auto" and config.cache_dir is not None:  # what lies there is read through memory, by all runs together
+        cache = "disk" if decoded_bytes(index, size) < free_memory() / 2 else "none"
+    place = folder if cache == "disk" else "memory"
 
     def progress(done: int, total: int) -> None:
         nonlocal told
         if time.monotonic() - told >= _TELL_EVERY:
             told = time.monotonic()
-            notify(f"{index.source}: {done:,} of {total:,} images read into memory", False)
+            notify(f"{index.source}: {done:,} of {total:,} images read into {place}", False)
 
     store = ImageStore(
-        index, size, config.cache, os.cpu_count() or 1, progress, fate=fate, timeout=config.worker_timeout,
-        tell=lambda text: notify(text, True),
+        index, size, cache, os.cpu_count() or 1, progress, folder=folder, fate=fate, timeout=config.worker_timeout,
+        tell=lambda text: notify(text, True), say=lambda text: notify(text, False),
     )  # fmt: skip
     store.readable(0)  # is there any image at all?
     if news := store.news():

@@ -1,0 +1,222 @@
+"""Decoded images that all runs share: which file they are in, and who builds it.
+
+The first process that wants the images of a split at some size builds their file, and the others wait for it. Whatever
+becomes of the one that builds, no part of a file is ever taken for the whole: it is written beside and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from yolo_cosine.data.image_files import in_threads
+from yolo_cosine.data.index import Index
+from yolo_cosine.data.mapped import MappedImages, open_mapped, write_mapped
+from yolo_cosine.errors import UserError
+from yolo_cosine.files import sync_folder
+
+try:
+    import fcntl
+except ImportError:  # no POSIX system; then nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
+_DECODING = 1  # to be raised when the same files come to be decoded into other pixels, or laid out in another way
+_SHARE = 0.9  # of the free disk may be filled: runs save themselves there, too
+_LOOK = 0.2  # seconds between two looks at whether the process that builds has ended
+_AT_ONCE = 1000  # files that a thread asks the size of
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+Images = Generator[np.ndarray | None, None, None]
+
+
+def decoding_print(index: Index, size: int) -> str:
+    """A digest of what the decoded images depend on, 64 letters; the folder that they lie in is not part of it.
+
+    The files count by their names, order, lengths in bytes and times of their last change. The annotated sizes are part
+    of it, for they decide whether a picture is turned, and so is the decoder, down to the instructions that it can use
+    here: a cluster may have several kinds of machines.
+    """
+    starts = range(0, len(index), _AT_ONCE)
+    stamps = in_threads(lambda start: [_stamp(index, i) for i in range(len(index))[start : start + _AT_ONCE]], starts)
+    digest = hashlib.sha256()
+    for part in (
+        f"{_DECODING} {size} {cv2.getBuildInformation()} {cv2.getCPUFeaturesLine()}".encode(),
+        "\0".join(index.files).encode(errors="surrogateescape"),
+        np.array([stamp for some in stamps for stamp in some], dtype=np.int64).tobytes(),
+        np.ascontiguousarray(index.sizes).tobytes(),
+    ):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _stamp(index: Index, i: int) -> tuple[int, int]:
+    try:
+        found = os.stat(index.path(i))
+    except OSError:
+        return -1, -1  # missing
+    return found.st_size, found.st_mtime_ns
+
+
+def shared_images(
+    index: Index, size: int, folder: Path, decode: Callable[[Sequence[int]], Images], *, room: int,
+    may_keep: Callable[[], bool], progress: Callable[[int, int], None], say: Callable[[str], None],
+) -> MappedImages:  # fmt: skip
+    """The images of a split, from a file in `folder`, which is built where there is none.
+
+    Args:
+        decode: makes the images of these numbers, in order; None for one that cannot be read.
+        room: bytes that all images need, about.
+        may_keep: asked when all are decoded, whether another run would come to the same; else the file is this run's alone.
+        progress: called with (images done, images in all) while they are decoded, by this process or another.
+        say: told that another process is waited for, and that the file is not kept.
+
+    Raises:
+        UserError: if the folder cannot be made.
+        OSError: if the file cannot be written, as where the disk has no room for it.
+        TrainingFailed: as `decode` raises it.
+    """
+    of = decoding_print(index, size)
+    path = folder / f"{size}px-{of[:40]}.images"
+
+    def there() -> MappedImages | None:
+        images = open_mapped(path, of, len(index))
+        if images is None:
+            return None
+        # a picture that nobody could read may have become one with no change to the file, as by a change of its permissions
+        with closing(decode(images.unreadable)) as again:
+            return None if any(image is not None for image in again) else images
+
+    if (images := there()) is not None:
+        return images
+    _make(folder)
+    lock = _Lock(path.with_suffix(".lock"))
+    try:
+        if not lock.take():
+            say(f"{index.source}: another process is decoding its images into {path}; waiting for it")
+            while not lock.take():
+                time.sleep(_LOOK)
+                if written := _written(path):
+                    progress(int(len(index) * min(written / room, 1)), len(index))
+        if (images := there()) is not None:
+            return images
+        if lock.held:
+            _remove_left(path)
+        _check_room(folder, room)
+        return _build(index, path, of, decode, may_keep, progress, say)
+    finally:
+        lock.release()
+
+
+def _build(
+    index: Index, path: Path, of: str, decode: Callable[[Sequence[int]], Images], may_keep: Callable[[], bool],
+    progress: Callable[[int, int], None], say: Callable[[str], None],
+) -> MappedImages:  # fmt: skip
+    # a name of its own: where there are no locks, another process may build the same
+    beside = path.with_suffix(f".{uuid.uuid4().hex[:12]}.unfinished")
+    with closing(decode(range(len(index)))) as images:
+        write_mapped(beside, of, _counted(images, len(index), progress))
+    try:
+        mapped = open_mapped(beside, of, len(index))
+        if mapped is None:
+            raise OSError(errno.EIO, f"{beside} cannot be mapped, or is not what was written")
+        if may_keep():
+            os.replace(beside, path)
+            sync_folder(path.parent)
+        else:
+            say(
+                f"{index.source}: its decoded images are not kept for other runs, as some could not be read for the moment"
+            )
+        return mapped
+    finally:
+        with suppress(OSError):  # it has another name now, or only this process, which has it open, will use it
+            beside.unlink()
+
+
+def _counted(images: Images, total: int, progress: Callable[[int, int], None]) -> Iterator[np.ndarray | None]:
+    for done, image in enumerate(images, 1):
+        yield image
+        progress(done, total)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        raise UserError(
+            f"cache_dir: {folder} cannot be made: {error.strerror or error}; name a folder that can be written, or write "
+            "cache: auto"
+        ) from None
+
+
+def _check_room(folder: Path, room: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if room > _SHARE * free:
+        raise OSError(errno.ENOSPC, f"they need {room / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
+
+
+def _unfinished(path: Path) -> list[Path]:
+    return list(path.parent.glob(f"{path.stem}.*.unfinished"))
+
+
+def _written(path: Path) -> int:
+    """Bytes that a process which builds the file has written."""
+    with suppress(OSError):
+        return max((part.stat().st_size for part in _unfinished(path)), default=0)
+    return 0
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what was left, in the file's folder, by processes that were killed while they built: their locks can be had."""
+    for left in path.parent.glob("*.unfinished"):
+        name = left.name.partition(".")[0]
+        lock = _Lock(path.with_name(f"{name}.lock"))
+        if name == path.stem or (lock.take() and lock.held):
+            with suppress(OSError):
+                left.unlink()
+        lock.release()
+
+
+class _Lock:
+    """Who has it builds the file. The system lets it go when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
+    def take(self) -> bool:
+        """Whether this process may build: it has the lock now, or there are no locks to be had here, and so no others."""
+        if fcntl is None:
+            return True
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            return False
+        except OSError:  # a full disk, a folder of somebody else's, a file system without locks
+            self.release()
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
