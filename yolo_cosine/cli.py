@@ -12,6 +12,7 @@ from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
 
 COMMANDS = {
     "train": "train a detector from a YAML file",
+    "ablate": "compare variants over seeds: differences with intervals, a verdict, a report",
     "val": "evaluate a checkpoint by the COCO metrics",
     "preview": "look at a schedule before training",
     "find_lr": "the learning-rate range test",

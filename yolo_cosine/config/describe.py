@@ -13,9 +13,9 @@ from yolo_cosine.config.load import json_schema
 from yolo_cosine.config.schema import RunConfig
 
 
-def describe_keys() -> str:
+def describe_keys(schema: type[BaseModel] = RunConfig) -> str:
     """A line or two for each key: its name, its default and what it means."""
-    return "\n".join(_describe(RunConfig))
+    return "\n".join(_describe(schema))
 
 
 def _describe(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:

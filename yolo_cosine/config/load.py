@@ -16,8 +16,12 @@ from yolo_cosine.config.yaml_text import parse_yaml, read_yaml
 from yolo_cosine.errors import UserError
 
 
-def _read_layers(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's keys over those of the file that it extends."""
+def read_layers(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's keys over those of the file that it extends.
+
+    Raises:
+        UserError: if a file cannot be read, or files extend each other in a circle.
+    """
     path = Path(os.path.realpath(path))  # Path.resolve fails where a link leads to itself
     if path in chain:
         raise UserError(f"{path}: extends: goes in a circle: {' -> '.join(p.name for p in (*chain, path))}")
@@ -28,13 +32,13 @@ def _read_layers(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = content.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise UserError(f"{path}: extends: {parent!r} is no file name; name one YAML file")
-    content = _with_absolute_paths(content, path.parent, Path.cwd())
+    content = with_absolute_paths(content, path.parent, Path.cwd())
     if parent is None:
         return content
-    return _merge(_read_layers(path.parent / parent, (*chain, path)), content)
+    return merge(read_layers(path.parent / parent, (*chain, path)), content)
 
 
-def _with_absolute_paths(content: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
+def with_absolute_paths(content: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
     """Make paths that exist absolute, looked for in `folders` in order, so that the saved configuration means the same
     files from everywhere. A bare word is a name, not a path."""
     result = dict(content)
@@ -46,11 +50,12 @@ def _with_absolute_paths(content: Mapping[str, Any], *folders: Path) -> dict[str
     return result
 
 
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `top` over those of `base`, within nested mappings too."""
     merged = dict(base)
     for key, value in top.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
@@ -71,7 +76,7 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
         nested = parse_yaml(value, f"command line: {key}") if value.strip() else None
         for part in reversed(parts):
             nested = {part: nested}
-        overrides = _merge(overrides, nested)
+        overrides = merge(overrides, nested)
     return overrides
 
 
@@ -85,12 +90,12 @@ def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -
     Raises:
         UserError: naming file, key, value, rule and remedy.
     """
-    content = _read_layers(Path(path)) if path is not None else {}
+    content = read_layers(Path(path)) if path is not None else {}
     changes = parse_overrides(overrides)
     source = str(path) if path is not None else "defaults"
     if changes:
         source += " with " + " ".join(overrides)
-    config = validate(_merge(content, _with_absolute_paths(changes, Path.cwd())), source)
+    config = validate(merge(content, with_absolute_paths(changes, Path.cwd())), source)
     if config.name is None:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("._-") if path is not None else ""
         config = config.model_copy(update={"name": stem[:200] or "run"})
@@ -104,9 +109,9 @@ def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     Raises:
         UserError: naming key, value, rule and remedy.
     """
-    changes = _with_absolute_paths(parse_overrides(overrides), Path.cwd())
+    changes = with_absolute_paths(parse_overrides(overrides), Path.cwd())
     source = "command line"
-    changed = validate(_merge(config.model_dump(), changes), source)
+    changed = validate(merge(config.model_dump(), changes), source)
     check_together(changed, source)
     return changed
 

@@ -161,6 +161,10 @@ class CheckpointFolder:
                     break
         return None, {}
 
+    def best_after(self, step: int | None) -> Marked | None:
+        """The best one, if it is that of the evaluation after `step`, the last one taken; None where that is not kept."""
+        return next((m for m in self.marked() if step is not None and m.best and m.step == step + 1), None)
+
     def _names(self) -> list[tuple[Path, int, bool]]:
         """Path, steps done and whether evaluated of every file with the name of a checkpoint, the newest first."""
         matches = [(path, _NAME.fullmatch(path.name)) for path in self.path.glob("step-*.pt")]

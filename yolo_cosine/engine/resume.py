@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from yolo_cosine.config.explain import validate
-from yolo_cosine.config.load import apply_overrides, load_config
+from yolo_cosine.config.load import apply_overrides, dump_config, load_config
 from yolo_cosine.config.schema import HARMLESS, ExtensionConfig, RunConfig
 from yolo_cosine.config.yaml_text import parse_yaml
-from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
+from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint, pack_state, write_checkpoint
+from yolo_cosine.engine.saving import finite_only
 from yolo_cosine.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,21 +101,26 @@ def _saved_config(state: dict[str, Any], begun: RunConfig) -> RunConfig:
     return validate(parse_yaml(state["config"], "the checkpoint"), "the configuration in the checkpoint")
 
 
+def changed_keys(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The keys with another value, before and after, but for those that change nothing in what is computed."""
+    a, b = before.model_dump(), after.model_dump()
+    return {key: (a[key], b[key]) for key in sorted(a) if a[key] != b[key] and key not in HARMLESS}
+
+
 def _check_changes(begun: RunConfig, wanted: RunConfig, run_dir: Path) -> list[str]:
-    before, after = begun.model_dump(), wanted.model_dump()
-    changed = {key for key in before if before[key] != after[key]} - {"epochs", "extensions"} - HARMLESS
-    if after["time"] is None:
-        changed.discard("time")  # it has been measured since
-    refused = sorted(changed - _TOLD)
+    changed = changed_keys(begun, wanted)
+    for key in ("epochs", "extensions", *(["time"] if wanted.time is None else [])):  # a time has been measured since
+        changed.pop(key, None)
+    refused = {key: values for key, values in changed.items() if key not in _TOLD}
     if refused:
-        shown = ", ".join(f"{key} (was {before[key]!r}, now {after[key]!r})" for key in refused)
+        shown = ", ".join(f"{key} (was {was!r}, now {now!r})" for key, (was, now) in refused.items())
         raise UserError(
             f"{run_dir}: a run goes on with the configuration that it was begun with, and this would change {shown}; "
             "leave that out, or begin a new run from its weights (weights=.../weights/last.pt)"
         )
     return [
-        f"{key} was {before[key]!r} and is {after[key]!r} now: the run goes on, but not bit for bit"
-        for key in sorted(changed)
+        f"{key} was {was!r} and is {now!r} now: the run goes on, but not bit for bit"
+        for key, (was, now) in changed.items()
     ]
 
 
@@ -181,31 +187,35 @@ def branch(source: str, overrides: Sequence[str]) -> tuple[RunConfig, dict[str, 
 
 
 def copy_past(source: Path, trainer: Trainer) -> list[str]:
-    """Give a branch the records and the best checkpoint of the run that it comes from; returns what to say.
+    """Give a run the records and the best checkpoint of the run or fork that it begins from; returns what to say.
 
-    The sinks drop what the records say of the steps that it takes anew.
+    The sinks drop what the records say of the steps that it takes anew. The best checkpoint becomes the run's own, with
+    its configuration, so that it could go on from there too.
 
     Raises:
         UserError: if there is no room.
     """
     run_dir, progress = trainer.run_dir, trainer.progress
     record, logs = source / "metrics.jsonl", source / "tensorboard"
-    best = progress.best_step is not None and next(
-        (m for m in CheckpointFolder(source / "checkpoints").marked() if m.best and m.step == progress.best_step + 1),
-        None,
-    )
+    is_best = progress.best_step is not None and progress.best_step == progress.last_step  # of the state itself
+    best = None if is_best else CheckpointFolder(source / "checkpoints").best_after(progress.best_step)
     try:
         if record.is_file():
             shutil.copyfile(record, run_dir / "metrics.jsonl")
         if logs.is_dir():
             shutil.copytree(logs, run_dir / "tensorboard")
-        for file in (best.path, best.path.with_suffix(".json")) if best else ():
-            shutil.copyfile(file, run_dir / "checkpoints" / file.name)
+        if best is not None:
+            state = {**load_checkpoint(best.path), "config": dump_config(trainer.config)}
+            metrics = finite_only(progress.best_scalars)
+            facts = {"step": best.step, "epoch": progress.best_epoch, "best": True, "metrics": metrics}
+            write_checkpoint(run_dir / "checkpoints" / best.path.name, pack_state(state), facts)
+    except ValueError:  # damaged
+        best = None
     except OSError as error:
         raise UserError(
             f"{run_dir}: cannot be written: {error.strerror or error}; make room, or name other runs"
         ) from None
-    if best or progress.best_step is None:
+    if best or is_best or progress.best_step is None:
         return []
     # its weights are gone, so it could be neither exported nor evaluated: the branch finds a best of its own
     progress.best, progress.best_epoch, progress.best_step = -1.0, None, None

@@ -17,6 +17,7 @@ from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
 from yolo_cosine.engine.environment import environment_notes
+from yolo_cosine.engine.inputs import share_batches
 from yolo_cosine.engine.lock import RunLock
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
@@ -39,7 +40,10 @@ class Start:
 
     run_dir: Path | None = None  # the run's own folder, if it goes on there
     state: dict[str, Any] | None = None
-    record_of: Path | None = None  # the folder of the run whose record comes before its own
+    record_of: Path | None = None  # the folder of the run (or fork) whose record comes before its own
+    same_data: bool = False  # whether it must have been begun with the same data
+    forks: frozenset[int] = frozenset()  # numbers of steps after which its state is put aside for other runs
+    shared_batches: Path | None = None  # a folder for the batches that several runs on this machine train on
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -88,12 +92,14 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         for note in start.notes:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
-        trainer.stops, trainer.began = stops, began
+        trainer.stops, trainer.began, trainer.forks = stops, began, start.forks
+        if start.shared_batches is not None:
+            share_batches(trainer.loader, start.shared_batches, trainer.data_prints["train"])
         if world.is_main:
             lock.take(trainer.run_dir)
         trainer.saver.behind = hub.behind
         if start.state is not None:
-            for note in _restore(trainer, start.state, start.goes_on):
+            for note in _restore(trainer, start.state, start.goes_on or start.same_data):
                 hub.emit(events.Notice(note, warning=True))
         if world.is_main:
             if start.record_of is not None:
@@ -126,15 +132,18 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     return trainer.run_dir
 
 
-def _restore(trainer: Trainer, state: dict[str, Any], goes_on: bool) -> list[str]:
+def _restore(trainer: Trainer, state: dict[str, Any], same_data: bool) -> list[str]:
     """Put the trainer into the state of a checkpoint; returns what is not as it was, in words.
+
+    Args:
+        same_data: whether other data is a mistake.
 
     Raises:
         UserError: if the state does not fit, or the data is not what the run was begun with.
     """
     notes = environment_notes(state.get("environment", {}), trainer.environment)
     changed = differences(state.get("data", {}), trainer.data_prints)
-    if changed and goes_on:
+    if changed and same_data:
         raise UserError(
             f"{trainer.config.data}: is not the data that the run was begun with: {'; '.join(changed)}; put it back, or "
             f"begin a new run from its weights (weights={trainer.run_dir}/weights/last.pt)"

@@ -170,7 +170,7 @@ class Saver:
     def _checkpoint(self, trainer: Trainer, best: bool) -> _File:
         progress = trainer.progress
         epoch = max(progress.last_step, 0) // trainer.steps_per_epoch
-        facts = {"step": progress.step, "epoch": epoch, "best": best, "metrics": _finite(progress.best_scalars)}
+        facts = {"step": progress.step, "epoch": epoch, "best": best, "metrics": finite_only(progress.best_scalars)}
         return _File(pack_state(snapshot(trainer)), facts, best)
 
     def _exports(self, trainer: Trainer, best: bool) -> dict[Path, _File]:
@@ -184,7 +184,7 @@ class Saver:
         return files | ({self._weights("best"): _File(last.data, None, True)} if best else {})
 
     def _export(self, trainer: Trainer, epoch: int, waits: bool, ema: Mapping[str, Tensor] | None = None) -> _File:
-        metrics, config = _finite(trainer.progress.best_scalars), trainer.config.model_dump()
+        metrics, config = finite_only(trainer.progress.best_scalars), trainer.config.model_dump()
         return _File(export_ultralytics(trainer.ema.model, config, metrics, epoch, weights=ema), None, waits)
 
     def _weights(self, kind: str) -> Path:
@@ -202,5 +202,6 @@ def _is_best(trainer: Trainer) -> bool:
     return progress.best_step is not None and progress.best_step == progress.last_step
 
 
-def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
+def finite_only(scalars: Mapping[str, float]) -> dict[str, float]:
+    """The scalars that JSON can write."""
     return {name: value for name, value in scalars.items() if math.isfinite(value)}

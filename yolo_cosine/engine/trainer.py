@@ -18,6 +18,7 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
 from yolo_cosine.engine.apply import AppliedSchedule, applied
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.fork import write_fork
 from yolo_cosine.engine.horizon import replan
 from yolo_cosine.engine.mishaps import (
     EvaluationAbandoned,
@@ -66,6 +67,7 @@ class Trainer:
     environment: Mapping[str, str]  # what the numbers depend on, but for configuration and data
     data_prints: Mapping[str, Mapping[str, Any]]  # of each split
     saver: Saver
+    forks: frozenset[int] = frozenset()  # numbers of steps after which the state is put aside for other runs
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
     best_detections: Detections | None = None  # of the best evaluation, if this process took it
@@ -120,6 +122,7 @@ class Trainer:
             self.stops.orderly = True
             if progress.evaluation_due:
                 self.finish_step(progress.last_step)
+            self._fork_if_due()  # the process before may have been killed ahead of it
             while progress.step < self.schedule.steps and not progress.stopped:
                 mishap = None
                 try:
@@ -301,8 +304,17 @@ class Trainer:
         due = self._save_is_due(step) and not progress.skipped
         if due or best or planned or run_over or progress.stopped:
             self._save(best)
+        self._fork_if_due()
         if not run_over and not progress.stopped:
             self._stop_if_asked()
+
+    def _fork_if_due(self) -> None:
+        """Put the state aside for other runs, unless early stopping has jumped or an update has just been left out: a
+        checkpoint is not made there either."""
+        progress = self.progress
+        plain = progress.step == progress.last_step + 1 and not progress.skipped and not progress.evaluation_due
+        if progress.step in self.forks and plain and self.world.is_main:
+            write_fork(self)
 
     def _save_is_due(self, step: int) -> bool:
         if self._save_seconds is None:

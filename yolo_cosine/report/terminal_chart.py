@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,10 +19,7 @@ def terminal_chart(plans: Sequence[tuple[str, Mapping[str, Sequence[float]]]], c
         plans: (name, {groups: a value for every step}); lines of the other groups may leave the chart at the top.
         colour: ANSI colours; by default where standard output is a terminal.
     """
-    if colour is None:
-        import sys
-
-        colour = sys.stdout.isatty()
+    colour = sys.stdout.isatty() if colour is None else colour
     steps = max(len(line) for _, lines in plans for line in lines.values())
     top = max(max(next(iter(lines.values()))) for _, lines in plans) or 1.0
     bits = np.zeros((_HEIGHT, _WIDTH), dtype=np.int64)
@@ -38,6 +36,15 @@ def terminal_chart(plans: Sequence[tuple[str, Mapping[str, Sequence[float]]]], c
     rows.append(f"{'':>9} +{'-' * _WIDTH}")
     rows.append(f"{'step':>9}  0{steps - 1:>{_WIDTH - 1}}")
     return "\n".join(rows)
+
+
+def legend(names: Sequence[str], colour: bool | None = None) -> str:
+    """Which colour is whose, a line for each plan; without colours the names alone."""
+    colour = sys.stdout.isatty() if colour is None else colour
+    return "\n".join(
+        f"{'':>9}  " + (f"\x1b[{_COLOURS[k % 7]}m\u28ff\u28ff\x1b[0m {name}" if colour else name)
+        for k, name in enumerate(names)
+    )
 
 
 def _draw(line: np.ndarray, steps: int, bits: np.ndarray, owner: np.ndarray, k: int) -> None:

@@ -1,0 +1,181 @@
+"""One run of an ablation, from wherever it is to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process, here or on another machine that sees the same files, needs to know of a run. Plain values only."""
+
+    variant: str
+    seed: int
+    folder: str
+    config: dict[str, Any]
+    forks_from: tuple[tuple[str, int], ...] = ()  # (folder of a run, step): where it may begin, the latest step first
+    forks: tuple[int, ...] = ()  # steps after which others begin from it
+    threads: int | None = None  # of the CPU; None for PyTorch's own choice
+    log: str = ""  # what the run says goes here; "" for the terminal
+    shared_batches: str = ""  # folder of the batches that runs on one machine have in common; "" for none
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended."""
+
+    job: Job
+    outcome: str  # "finished", "failed", "interrupted"
+    detail: str = ""
+
+
+def run_job(job: Job) -> Done:
+    """Train a run to its end: go on with it if it was begun, else begin from what it shares with another, else anew."""
+    with _told_to(job.log):
+        try:
+            _train(job)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            return Done(job, "interrupted", str(stop))
+        except (UserError, TrainingFailed) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return Done(job, "failed", str(error))
+        except Exception as error:  # a fault of ours, or of the machine: the other runs must not end for it
+            traceback.print_exc()
+            return Done(job, "failed", f"{type(error).__name__}: {error}; the whole story is in {job.log}")
+    return Done(job, "finished")
+
+
+def _train(job: Job) -> None:
+    if job.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(job.threads)
+    import torch  # only now: it takes seconds
+
+    from yolo_cosine.config.explain import validate
+    from yolo_cosine.engine.fork import fork_folder, load_fork
+    from yolo_cosine.engine.resume import resume
+    from yolo_cosine.engine.run import Start, train
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    config = validate(job.config, f"{job.variant}, seed {job.seed}")
+    folder = Path(job.folder)
+    begin = partial(
+        Start, forks=frozenset(job.forks), shared_batches=Path(job.shared_batches) if job.shared_batches else None
+    )
+    if is_begun(folder):
+        _check_same(folder, job)
+        found = resume(folder, [], None)
+        train(found.config, begin(folder, found.state, notes=found.notes, warnings=found.warnings))
+        return
+    if folder.exists():
+        shutil.rmtree(folder)  # of a process that was killed before it had begun; no step was taken
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for owner, step in job.forks_from:
+        fork = fork_folder(Path(owner), step)
+        state = load_fork(fork)
+        if state is not None:
+            note = f"the first {step} steps are those of {owner}"
+            train(config, begin(state=state, record_of=fork, same_data=True, notes=(note,)))
+            return
+    train(config, begin())
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a run can be gone on with, or has at least taken a step that must not be lost."""
+    from yolo_cosine.engine.checkpoint import CheckpointFolder
+
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return False
+    own = own_steps(folder)
+    marked = CheckpointFolder(folder / "checkpoints").marked()
+    return own is not None and (bool(own[1]) or any(m.step >= own[0] for m in marked))
+
+
+def own_steps(folder: Path) -> tuple[int, int] | None:
+    """The step at which a run began by itself, and how many it has taken since; None if it has not begun.
+
+    Its record may begin with that of the run that it was forked from; its own part begins with a start of its variant.
+    """
+    from yolo_cosine.config.load import load_config
+
+    record = folder / "metrics.jsonl"
+    if not record.is_file():
+        return None
+    labels, begun, taken = load_config(folder / "config.yaml").labels, None, 0
+    with open(record, encoding="utf-8") as lines:
+        for line in lines:
+            if begun is None:
+                if line.startswith('{"event": "start"'):
+                    start = json.loads(line)
+                    if start["config"].get("labels") == labels:
+                        begun = start["step"]
+            elif line.startswith('{"event": "step"'):
+                taken += 1
+    return None if begun is None else (begun, taken)
+
+
+def _check_same(folder: Path, job: Job) -> None:
+    from yolo_cosine.config.load import load_config
+    from yolo_cosine.engine.resume import changed_keys
+
+    before = load_config(folder / "config.yaml")
+    changed = changed_keys(before, type(before).model_validate(job.config))
+    if changed:
+        said = ", ".join(f"{key} (was {a!r}, now {b!r})" for key, (a, b) in changed.items())
+        raise UserError(
+            f"{folder}: was begun with other settings: {said}; put them back, or give the ablation another name"
+        )
+
+
+@contextlib.contextmanager
+def _told_to(log: str) -> Iterator[None]:
+    """Let all that this process prints go to a file."""
+    if not log:
+        yield
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", encoding="utf-8", buffering=1) as file:
+        kept: list[tuple[TextIO, int]] = []
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            kept.append((stream, os.dup(stream.fileno())))
+            os.dup2(file.fileno(), stream.fileno())
+        try:
+            yield
+        finally:
+            for stream, descriptor in kept:
+                stream.flush()
+                os.dup2(descriptor, stream.fileno())
+                os.close(descriptor)
+
+
+def stop_with_parent() -> None:
+    """Let this process save its run and stop when the one that started it is gone."""
+    import multiprocessing
+    import multiprocessing.connection
+    import signal
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
