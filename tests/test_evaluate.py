@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_cosine import events
+from yolo_cosine import events, image_bootstrap
 from yolo_cosine.config.schema import EvalConfig
 from yolo_cosine.data.cache import ImageStore, read_image
 from yolo_cosine.data.index import Category, build_index
 from yolo_cosine.engine.precision import resolve_precision
-from yolo_cosine.evaluate import Detections, Evaluator, ground_truth, score, write_predictions
+from yolo_cosine.evaluate import Detections, Evaluator, ground_truth, image_intervals, score, write_predictions
+from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
 from yolo_cosine.model import detector
 
 CATEGORIES = (Category(2, "a"), Category(7, "b"), Category(90, "never there"))
@@ -172,3 +173,119 @@ def test_an_evaluator_tells_of_a_thread_that_hangs(tmp_path, untrained, monkeypa
     release.set()
     assert len(told) == 1 and "4.png" in told[0]
     np.testing.assert_array_equal(found.xywh, expected.xywh)
+
+
+# --- intervals over the images ----------------------------------------------------------------------------------------
+
+
+def distinct(seed):
+    """A random case without equal scores, in which the order of two detections would not be settled."""
+    index, found = random_case(seed)
+    scores = found.score + np.random.default_rng(seed).random(len(found.score)) * 1e-3
+    order = np.lexsort((-scores, found.image))
+    return index, Detections(found.image[order], found.xywh[order], scores[order], found.label[order])
+
+
+def counted(index, found, counts):
+    """The data set in which image n is there `counts[n]` times, with its detections."""
+    images, annotations, rows = [], [], []
+    for n, count in enumerate(counts):
+        here = slice(index.offsets[n], index.offsets[n + 1])
+        boxes = list(zip(index.classes[here], index.boxes[here], index.areas[here], index.crowd[here], strict=True))
+        for _ in range(count):
+            rows += [(len(images), k) for k in np.flatnonzero(found.image == n)]
+            images.append((len(images), f"{len(images)}.jpg", 200, 150))
+            annotations += [(images[-1][0], int(c), tuple(map(float, b)), float(a), bool(d)) for c, b, a, d in boxes]
+    new = build_index("counted", None, images, annotations, CATEGORIES)
+    image, k = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    return new, Detections(image, found.xywh[k], found.score[k], found.label[k])
+
+
+def matches(index, found, monkeypatch):
+    """What `image_intervals` looks at."""
+    caught = []
+
+    def catch(*arguments):
+        caught.append(class_matches(*arguments))
+        return caught[-1]
+
+    monkeypatch.setattr("yolo_cosine.evaluate.class_matches", catch)
+    image_intervals(index, ground_truth(index), found, 2)
+    return caught[0]
+
+
+def figures(index, found):
+    scalars = score(index, ground_truth(index), found).scalars
+    return np.array([scalars[events.MAP], scalars[events.MAP50]])
+
+
+def by_id(index, counts):
+    """Columns in the order of the images' ids, which is that of the metric."""
+    return counts[:, np.argsort(index.image_ids)]
+
+
+def both(ap):
+    return np.stack((ap.mean(axis=1), ap[:, 0]), axis=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_image_once_is_the_metric_itself(seed, monkeypatch):
+    index, found = random_case(seed)
+    ap = mean_ap(matches(index, found, monkeypatch), np.ones((1, len(index)), np.int64))
+    assert both(ap)[0] == pytest.approx(figures(index, found), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_resample_is_the_evaluation_of_a_data_set_that_has_its_images_several_times(seed, monkeypatch):
+    index, found = distinct(seed)
+    classes = matches(index, found, monkeypatch)
+    counts = np.random.default_rng(seed).multinomial(len(index), np.full(len(index), 1 / len(index)), 6)
+    expected = [figures(*counted(index, found, row)) for row in counts]
+    np.testing.assert_allclose(both(mean_ap(classes, by_id(index, counts))), expected, atol=1e-12)
+
+
+def test_a_class_that_a_resample_has_no_box_of_is_left_out_of_its_mean(monkeypatch):
+    index, found = distinct(0)
+    classes = matches(index, found, monkeypatch)
+    lacking = np.array([[int(not (index.classes[index.offsets[n] : index.offsets[n + 1]] == 1).any())
+                         for n in range(len(index))]])  # fmt: skip
+    assert lacking.any()
+    expected = figures(*counted(index, found, lacking[0]))
+    assert both(mean_ap(classes, by_id(index, lacking)))[0] == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(mean_ap(classes, np.zeros((1, len(index)), np.int64))).all()
+
+
+def test_the_spread_is_that_of_a_slow_bootstrap():
+    index, found = random_case(5)
+    rng = np.random.default_rng(1)
+    draws = [np.bincount(rng.integers(0, len(index), len(index)), minlength=len(index)) for _ in range(300)]
+    slow = np.std([figures(*counted(index, found, row)) for row in draws], axis=0, ddof=1)
+    intervals = image_intervals(index, ground_truth(index), found, 2000)
+    assert list(intervals) == [events.MAP, events.MAP50]
+    half = [(high - low) / 2 / 1.959964 for low, high in intervals.values()]
+    assert half == pytest.approx(slow, rel=0.15)  # 300 resamples tell it to 4 %
+    middle = [(low + high) / 2 for low, high in intervals.values()]
+    assert middle == pytest.approx(figures(index, found), abs=1e-12)
+
+
+def test_the_same_seed_draws_the_same_images_however_many_at_a_time(monkeypatch):
+    index, found = random_case(3)
+    classes = matches(index, found, monkeypatch)
+    first = resampled_ap(classes, len(index), 50, seed=7)
+    monkeypatch.setattr(image_bootstrap, "_MOST", 1000)
+    np.testing.assert_array_equal(resampled_ap(classes, len(index), 50, seed=7), first)
+    assert (resampled_ap(classes, len(index), 50, seed=8) != first).any()
+
+
+def test_intervals_of_what_found_nothing_and_of_what_there_is_nothing_to_find():
+    index, _ = random_case(0)
+    assert set(image_intervals(index, ground_truth(index), empty(), 20).values()) == {(0.0, 0.0)}
+    bare = build_index("bare", None, [(1, "1.jpg", 200, 150), (2, "2.jpg", 200, 150)], [], CATEGORIES)
+    assert image_intervals(bare, ground_truth(bare), empty(), 20) == {}
+
+
+def test_intervals_stay_between_0_and_1_and_widen_with_confidence():
+    index, found = random_case(1)
+    narrow, wide = (image_intervals(index, ground_truth(index), found, 200, confidence=c) for c in (0.5, 0.99))
+    for metric in narrow:
+        assert 0 <= wide[metric][0] < narrow[metric][0] < narrow[metric][1] < wide[metric][1] <= 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_cosine import train, val
+from yolo_cosine import events, train, val
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.schedules.build import build_schedule
@@ -155,6 +155,31 @@ def test_val_gives_the_figures_of_the_run(run, small_shapes, tmp_path, capsys):
     for name, value in json.loads(out.read_text())["metrics"].items():
         assert value == pytest.approx(best[name], abs=1e-6), name
     assert len(json.loads(predictions.read_text())) == len(json.loads((run_dir / "predictions.json").read_text()))
+
+
+def test_intervals_over_the_images_of_the_last_and_the_best_weights(small_shapes, tmp_path):
+    config = write_config(
+        tmp_path, small_shapes, image_resamples=50, predictions=False, plots=False, tensorboard=False, name="run"
+    )
+    assert train.main(["--cfg", str(config)]) == 0
+    run_dir = tmp_path / "runs/run"
+    path = run_dir / "image_intervals.json"
+    first = json.loads(path.read_text())
+    assert (first["images"], first["resamples"], first["confidence"]) == (10, 50, 0.95)
+    evaluations = {r["step"]: r for r in records(run_dir, "eval")}
+    best = max(r["step"] for r in evaluations.values() if r["best"])
+    assert (first["last"]["step"], first["best"]["step"]) == (max(evaluations), best)
+    for part in (first["last"], first["best"]):
+        assert list(part["intervals"]) == [events.MAP, events.MAP50]
+        for metric, (low, high) in part["intervals"].items():
+            assert 0 <= low <= evaluations[part["step"]][metric] <= high <= 1
+    # a run that was at its end already looks at its weights again
+    path.unlink()
+    assert train.main(["--resume", str(run_dir)]) == 0
+    again = json.loads(path.read_text())
+    for kind in ("last", "best"):
+        for metric, interval in first[kind]["intervals"].items():
+            assert again[kind]["intervals"][metric] == pytest.approx(interval, abs=1e-9)
 
 
 def test_evaluation_every_few_steps_and_at_the_end(small_shapes, tmp_path):

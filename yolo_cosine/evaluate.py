@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from yolo_cosine.data.loader import EvalBatch, eval_batches
 from yolo_cosine.data.workers import TIMEOUT, say_nothing
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import Precision
+from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
 from yolo_cosine.model import detector, nms
 
 
@@ -132,8 +134,7 @@ def score(index: Index, truth: COCO, found: Detections) -> Report:
     The figures equal those of pycocotools on the same detections, -1 for a size that no box has included. `metrics/precision` and `metrics/recall` are those
     at the one confidence at which the mean F1 over the classes is best, at IoU 0.5, read off COCO's 101-point curves.
     """
-    columns = (_image_ranks(index)[found.image], *found.xywh.T, found.score, found.label)
-    evaluation = COCOeval(truth, truth.load_res(np.stack(columns, 1).astype(np.float64)), "bbox")
+    evaluation = COCOeval(truth, _results(index, truth, found), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()  # fills in `stats` as summarize() does, without printing
@@ -151,6 +152,46 @@ def score(index: Index, truth: COCO, found: Detections) -> Report:
     return Report(
         {**scalars, events.PRECISION: best_precision, events.RECALL: best_recall}, per_class, recall, precision[0]
     )
+
+
+def _results(index: Index, truth: COCO, found: Detections) -> COCO:
+    columns = (_image_ranks(index)[found.image], *found.xywh.T, found.score, found.label)
+    return truth.load_res(np.stack(columns, 1).astype(np.float64))
+
+
+def image_intervals(
+    index: Index, truth: COCO, found: Detections, resamples: int, seed: int = 0, confidence: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """How far `events.MAP` and `events.MAP50` would be others on other images, as low and high of a bootstrap of the images.
+
+    An interval reaches from the metric as far to both sides as a normal distribution with the resamples' standard
+    deviation asks for. It does not take the resamples' percentiles: an image that is there twice makes mAP higher, so all
+    of them lie too high, by as much as the interval is wide where classes have few boxes; their spread is right.
+
+    Args:
+        truth: `ground_truth(index)`.
+        resamples: at least 2.
+        seed: of the resamples; with the same one, all runs are looked at on the same images.
+
+    Returns:
+        The metrics' intervals, within 0 to 1; empty where there is no box.
+    """
+    evaluation = COCOeval(truth, _results(index, truth, found), "bbox")
+    params = evaluation.params
+    params.area_rng, params.area_rng_lbl = [params.area_rng[0]], [params.area_rng_lbl[0]]  # all sizes
+    evaluation.params = params
+    evaluation.evaluate()
+    classes = class_matches(evaluation.eval_imgs, len(index), len(params.iou_thrs))
+    if not any(each.boxes.any() for each in classes):
+        return {}
+    measured = mean_ap(classes, np.ones((1, len(index)), dtype=np.int64))[0]
+    drawn = resampled_ap(classes, len(index), resamples, seed)
+    reach = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    intervals = {}
+    for metric, at in ((events.MAP, slice(None)), (events.MAP50, slice(1))):
+        value, spread = measured[at].mean(), np.nanstd(drawn[:, at].mean(axis=1), ddof=1)
+        intervals[metric] = (max(float(value - reach * spread), 0.0), min(float(value + reach * spread), 1.0))
+    return intervals
 
 
 def _best_f1(precision: np.ndarray, scores: np.ndarray, recall: np.ndarray) -> tuple[float, float]:
@@ -232,7 +273,7 @@ class Evaluator:
         self._run = {
             "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
         }  # fmt: skip
-        self._truth = ground_truth(store.index)
+        self.truth = ground_truth(store.index)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
 
@@ -246,6 +287,6 @@ class Evaluator:
         found = detect(
             model, self.store, self.config, tell=self.tell, between=self.between_batches, batch=self.batch, **self._run
         )
-        report = score(self.store.index, self._truth, found)
+        report = score(self.store.index, self.truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+IMAGE_INTERVALS = "image_intervals.json"  # in a run's folder, where `image_resamples` asked for it
+
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     """Put `parts`, one after the other, at `path`: a reader finds the old content or the new, also after a power cut.

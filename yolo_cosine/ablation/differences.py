@@ -11,7 +11,8 @@ from yolo_cosine.errors import some_of
 
 # Facts of a run that its numbers depend on, in words.
 _FACTS = {
-    "data_digest": "data", "train_images": "numbers of training images", "val_images": "numbers of validation images",
+    "train_images": "numbers of training images", "val_images": "numbers of validation images",
+    "train_digest": "training data", "val_digest": "validation data",
     "hardware": "hardware", "device": "devices", "precision": "precisions", "processes": "numbers of processes",
     "torch": "versions of torch", "ultralytics": "versions of ultralytics", "yolo_cosine": "versions of yolo_cosine",
     "python": "versions of Python",
@@ -51,7 +52,7 @@ def _facts(runs: Sequence[RunResult]) -> Iterable[str]:
         for run in runs:
             if run.facts.get(name) is not None:
                 values.setdefault(_shown(run.facts[name]), []).append(f"{run.variant} seed {run.seed}")
-        of_data = name in {"data_digest", "train_images", "val_images"}
+        of_data = name.startswith(("train_", "val_"))
         if len(values) > 1 and not (said and of_data):
             said = said or of_data
             rare = sorted(values.items(), key=lambda item: -len(item[1]))

@@ -17,9 +17,9 @@ from yolo_cosine.ablation.results import Evaluation, ImageInterval, RunResult, S
 from yolo_cosine.ablation.thin import thinned
 from yolo_cosine.config.yaml_text import read_yaml
 from yolo_cosine.errors import UserError
+from yolo_cosine.files import IMAGE_INTERVALS
 from yolo_cosine.sinks.jsonl import Record, read_records
 
-IMAGE_INTERVALS = "image_intervals.json"
 _SCALARS = (*events.COCO_METRICS, events.PRECISION, events.RECALL)
 _WHOLE = {"finished", "stopped early"}
 

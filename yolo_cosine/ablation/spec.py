@@ -24,8 +24,8 @@ from yolo_cosine.config.yaml_text import read_yaml
 from yolo_cosine.errors import UserError, some_of
 
 METRICS = {name.partition("/")[2]: name for name in events.COCO_METRICS}
-# What the runs of an ablation have by default: the report has the plots, and they take a second of each run.
-_DEFAULTS = {"plots": False}
+# What the runs of an ablation have by default: the report has the plots, and tells the interval over the images.
+_DEFAULTS = {"plots": False, "image_resamples": 1000}
 # What an ablation sets for its runs by itself.
 _OWN = {
     "seed": "write it in seeds", "name": "a run's folder is <variant>/seed<k>", "runs": "write it for the ablation",

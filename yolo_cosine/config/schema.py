@@ -313,6 +313,11 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     tensorboard: bool = Field(True, description="Write TensorBoard logs.")
     plots: bool = Field(True, description="Write PNG plots of LR, losses and mAP into the run.")
     predictions: bool = Field(True, description="Write predictions.json (COCO results of the best weights) at the end.")
+    image_resamples: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0,
+        description="Resamples of the validation images, from which image_intervals.json says at the end how far mAP is a "
+        "matter of these images; 1000 is plenty, 0 for none.",
+    )
 
 
 class ValConfig(DataConfig, EvalConfig, DeviceConfig):
@@ -323,7 +328,7 @@ class ValConfig(DataConfig, EvalConfig, DeviceConfig):
 
 # Keys of a run that change nothing in what is computed once it has begun, so that a run may go on with others.
 HARMLESS = frozenset({
-    "workers", "cache", "cache_dir", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name", "weights",
-    "nonfinite", "worker_timeout", "patience", "labels",
+    "workers", "cache", "cache_dir", "tensorboard", "plots", "predictions", "checkpoint", "trust_weights", "runs", "name",
+    "weights", "nonfinite", "worker_timeout", "patience", "labels", "image_resamples",
     "data",  # the content is compared, wherever it lies
 })  # fmt: skip

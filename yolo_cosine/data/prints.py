@@ -31,6 +31,11 @@ def fingerprint(index: Index) -> Print:
     }
 
 
+def digest(split: Print) -> str:
+    """A fingerprint in twelve letters, to be compared with others and no more."""
+    return hashlib.sha256(repr(sorted(split.items())).encode()).hexdigest()[:12]
+
+
 def differences(before: Mapping[str, Print], now: Mapping[str, Print]) -> list[str]:
     """In words, what differs between the fingerprints of the splits of two data sets."""
     found = []

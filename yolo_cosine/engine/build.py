@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION, UNREADABLE_IN_TRAIN
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
-from yolo_cosine.data.prints import fingerprint
+from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
@@ -130,6 +130,8 @@ def build_trainer(
     save_every = config.checkpoint.every
     if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
         raise UserError(f"checkpoint.every: {save_every} is less than a step of this run; write at least 1it")
+    prints = {split: fingerprint(index) for split, index in data.splits.items()} if world.is_main else None
+    prints = world.from_main(prints)
     run_dir = make_run_dir()
     return Trainer(
         config=config,
@@ -155,17 +157,16 @@ def build_trainer(
         precision=precision,
         world=world,
         emit=emit,
-        facts=_facts(config, data, model, precision, world, loader),
+        facts=_facts(config, data, prints, model, precision, world, loader),
         environment=describe_environment(precision, world),
-        data_prints=world.from_main(
-            {split: fingerprint(index) for split, index in data.splits.items()} if world.is_main else None
-        ),
+        data_prints=prints,
     )
 
 
 def _facts(
-    config: RunConfig, data: Dataset, model: torch.nn.Module, precision: Precision, world: World, loader: TrainLoader
-) -> dict[str, object]:
+    config: RunConfig, data: Dataset, prints: Mapping[str, Print], model: torch.nn.Module, precision: Precision,
+    world: World, loader: TrainLoader,
+) -> dict[str, object]:  # fmt: skip
     device = precision.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     return {
@@ -176,6 +177,8 @@ def _facts(
         "data": data.name,
         "train_images": len(loader.store.index),
         "val_images": len(data.splits["val"]),
+        "train_digest": digest(prints["train"]),
+        "val_digest": digest(prints["val"]),
         "device": str(device),
         "hardware": f"{name}, {os.cpu_count()} cores",
         "precision": precision.name,

@@ -138,7 +138,7 @@ def go_back(trainer: Trainer, mishap: GoBack) -> None:
     for name, value in {"skipped": 0, **mishap.changes}.items():
         setattr(trainer.progress, name, value)
     trainer.set_factor()
-    trainer.best_detections = None
+    trainer.best_detections = trainer.last_detections = None
     text = f"{mishap.text}. The run goes back to where it was after {marked.step} steps"
     trainer.emit(events.Rewound(last, marked.step, text, mishap.kind))
     if trainer.progress.evaluation_due:

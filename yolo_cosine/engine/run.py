@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -24,10 +25,13 @@ from yolo_cosine.engine.snapshot import restore
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import Interrupted, TrainingFailed, UserError, some_of
-from yolo_cosine.evaluate import Detections, write_predictions
+from yolo_cosine.evaluate import Detections, image_intervals, write_predictions
+from yolo_cosine.files import IMAGE_INTERVALS, replace_file
 from yolo_cosine.sinks import SinkHub
 from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
+
+_CONFIDENCE = 0.95  # of the intervals over the images
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,8 @@ def _derive(trainer: Trainer, complete: bool) -> None:
         write_figures(run_dir)
 
     tasks = {"results.csv": lambda: write_results_csv(run_dir / "metrics.jsonl", run_dir / "results.csv")}
+    if config.image_resamples and complete:
+        tasks[IMAGE_INTERVALS] = lambda: _write_image_intervals(trainer)  # first: it needs the last weights, too
     if config.predictions:
         tasks["predictions.json"] = predictions
     if config.plots:
@@ -224,8 +230,29 @@ def _detections_of_best(trainer: Trainer) -> Detections | None:
         if marked is not None:
             trainer.ema.model.load_state_dict(state["ema"])
             trainer.evaluator.use_alone()  # the other processes are gone
-            return trainer.evaluator(trainer.ema.model)[1]
+            trainer.best_detections = trainer.evaluator(trainer.ema.model)[1]
     return trainer.best_detections
+
+
+def _write_image_intervals(trainer: Trainer) -> None:
+    """Write how far the metrics of the last and of the best weights are a matter of the images, as `image_intervals.json`."""
+    config, progress, evaluator = trainer.config, trainer.progress, trainer.evaluator
+    if trainer.last_detections is None:  # the run was at its end already
+        evaluator.use_alone()
+        trainer.last_detections = evaluator(trainer.ema.model)[1]
+    detections = {"last": (progress.last_step, trainer.last_detections)}
+    if progress.best_step is not None:
+        if progress.best_step == progress.last_step:
+            trainer.best_detections = trainer.last_detections
+        detections["best"] = (progress.best_step, _detections_of_best(trainer))
+    index, content = evaluator.store.index, {}
+    for name, (step, found) in detections.items():
+        if found is not None:
+            intervals = image_intervals(index, evaluator.truth, found, config.image_resamples, confidence=_CONFIDENCE)
+            content[name] = {"step": step, "intervals": intervals}
+    about = {"images": len(index), "resamples": config.image_resamples, "confidence": _CONFIDENCE}
+    text = json.dumps({**about, **content}, indent=1)
+    replace_file(trainer.run_dir / IMAGE_INTERVALS, [text.encode()])
 
 
 def _check_root(root: Path) -> None:

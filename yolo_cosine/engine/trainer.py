@@ -70,7 +70,8 @@ class Trainer:
     forks: frozenset[int] = frozenset()  # numbers of steps after which the state is put aside for other runs
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
-    best_detections: Detections | None = None
+    best_detections: Detections | None = None  # of the best evaluation, if this process took it
+    last_detections: Detections | None = None  # the same of the last
     began: float = field(default_factory=time.monotonic)  # when this process began with the run
 
     def __post_init__(self) -> None:
@@ -382,6 +383,7 @@ class Trainer:
             events.Evaluated(step, epoch, scalars, report.per_class, report.recall, report.precision, best, shown)
         )
         self._observe_plateau(scalars[events.MAP], step)
+        self.last_detections = found
         if best:
             self.best_detections = found
         return best
