@@ -9,32 +9,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from yolo_cosine.ablation.collect import read_results
 from yolo_cosine.ablation.compare import compare_runs
+from yolo_cosine.ablation.estimate import measure
 from yolo_cosine.ablation.executor import Executor, LocalExecutor
-from yolo_cosine.ablation.folder import saved_ablation, saved_threads, take_folder
+from yolo_cosine.ablation.folder import saved_ablation, take_folder
 from yolo_cosine.ablation.overview import Overview
 from yolo_cosine.ablation.plan import Key, Plan, make_plan
-from yolo_cosine.ablation.records import read_results, read_run
+from yolo_cosine.ablation.plan_text import estimate_text, plan_text
+from yolo_cosine.ablation.records import read_run
+from yolo_cosine.ablation.resources import Resources, find_resources
 from yolo_cosine.ablation.results import AblationResults
 from yolo_cosine.ablation.run import Loop
 from yolo_cosine.ablation.spec import Ablation, load_ablation
 from yolo_cosine.ablation.tensorboard_overview import write_overview
 from yolo_cosine.ablation.verdict import decide
 from yolo_cosine.config.load import parse_overrides
+from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.errors import Interrupted, UserError
-from yolo_cosine.report.ablation import write_report
+from yolo_cosine.report.ablation_report import write_report
 
 
 def plan_only(path: str, overrides: Sequence[str]) -> int:
     """Say what would be trained and what it would cost."""
-    from yolo_cosine.ablation.estimate import measure
-    from yolo_cosine.ablation.plan_text import plan_text
-
     ablation = load_ablation(path, overrides)
     plan = _plan(ablation)
     print(plan_text(plan, ablation), flush=True)
-    places, threads, _ = _resources(ablation, plan)
-    print(plan_text.estimate_text(measure(plan, places, threads)))
+    found = find_resources(ablation, plan)
+    print("\n" + estimate_text(measure(plan, found.places, found.threads, found.gpus)))
     return 0
 
 
@@ -42,15 +44,15 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
     """Train what is not trained yet, and report."""
     ablation = load_ablation(path, overrides)
     plan = _plan(ablation)
-    places, threads, gpus = _resources(ablation, plan)
-    ablation = ablation.with_threads(threads)
+    resources = find_resources(ablation, plan)
+    ablation = ablation.with_threads(resources.threads)
     lock = take_folder(ablation, plan)
     try:
         finished = _finished(ablation, plan)
-        executor = _executor(ablation, places, gpus)
-        overview = Overview(plan, ablation.metric, executor.places, finished)
+        executor = _executor(ablation, resources)
+        overview = Overview(plan, ablation.metric, executor.places, finished, select=ablation.select)
         with _asked_to_stop() as asked:
-            loop = Loop(plan, executor, overview, threads, set(finished), lambda: bool(asked))
+            loop = Loop(plan, executor, overview, resources.threads, set(finished), lambda: bool(asked))
             try:
                 loop.train()
             finally:
@@ -103,36 +105,18 @@ def _plan(ablation: Ablation) -> Plan:
     return make_plan(ablation, {name: len(open_dataset(name).splits["train"]) for name in names}, _is_end_to_end)
 
 
-def _is_end_to_end(config) -> bool:
+def _is_end_to_end(config: RunConfig) -> bool:
     from yolo_cosine.model import detector
 
     return detector.is_end_to_end(detector.build_detector(config.model, ("object",)))
 
 
-def _resources(ablation: Ablation, plan: Plan) -> tuple[int, int, tuple[str, ...]]:
-    """Runs at a time, threads of each, and the GPUs that they take in turn."""
-    import torch
-
-    wanted = {str(config.device) for config in ablation.configs.values()}
-    on_gpu = torch.cuda.is_available() and not wanted <= {"cpu"}
-    gpus: tuple[str, ...] = ()
-    if on_gpu and wanted <= {"auto", "cuda"}:
-        listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = tuple(listed.split(",")) if listed else tuple(str(k) for k in range(torch.cuda.device_count()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    keys = ablation.keys
-    places = keys.parallel if keys.parallel != "auto" else (len(gpus) or 1) if on_gpu else cores
-    places = max(1, min(places, len(plan.runs)))
-    threads = saved_threads(ablation.folder) if keys.threads == "auto" else keys.threads
-    return places, threads or max(1, cores // places), gpus
-
-
-def _executor(ablation: Ablation, places: int, gpus: tuple[str, ...]) -> Executor:
+def _executor(ablation: Ablation, resources: Resources) -> Executor:
     if ablation.keys.executor == "ray":
         from yolo_cosine.ablation.ray_executor import RayExecutor
 
-        return RayExecutor(os.environ.get("RAY_ADDRESS"), None if ablation.keys.parallel == "auto" else places)
-    return LocalExecutor(places, gpus)
+        return RayExecutor(os.environ.get("RAY_ADDRESS"), None if ablation.keys.parallel == "auto" else resources.places)
+    return LocalExecutor(resources.places, resources.gpus)
 
 
 def _finished(ablation: Ablation, plan: Plan) -> dict[Key, float]:

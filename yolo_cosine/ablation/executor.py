@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Protocol
 
 from yolo_cosine.ablation.job import Done, Job, run_job, stop_with_parent
+from yolo_cosine.data.shared_batches import make_folder
 
 
 class Executor(Protocol):
@@ -61,10 +64,12 @@ class LocalExecutor:
         self.places, self._gpus = places, gpus
         self._running: dict[int, tuple[Job, multiprocessing.process.BaseProcess, Connection]] = {}  # by place
         self._context = run_processes()
+        self._shared = make_folder() if places > 1 else None
 
     def start(self, job: Job) -> None:
         place = next(k for k in range(self.places) if k not in self._running)
         gpu = self._gpus[place % len(self._gpus)] if self._gpus else None
+        job = replace(job, shared_batches=str(self._shared or ""))
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(job, gpu, there), name=f"{job.variant} seed {job.seed}")
         process.start()
@@ -96,6 +101,8 @@ class LocalExecutor:
             process.kill()
         while self._running:
             self.wait(1.0)
+        if self._shared is not None:
+            shutil.rmtree(self._shared, ignore_errors=True)
 
 
 def _work(job: Job, gpu: str | None, answer: Connection) -> None:

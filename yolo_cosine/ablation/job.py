@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,6 +30,7 @@ class Job:
     forks: tuple[int, ...] = ()  # steps after which others begin from it
     threads: int | None = None  # of the CPU; None for PyTorch's own choice
     log: str = ""  # what the run says goes here; "" for the terminal
+    shared_batches: str = ""  # folder of the batches that runs on one machine have in common; "" for none
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,14 @@ def _train(job: Job) -> None:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     config = validate(job.config, f"{job.variant}, seed {job.seed}")
-    folder, forks = Path(job.folder), frozenset(job.forks)
+    folder = Path(job.folder)
+    begin = partial(
+        Start, forks=frozenset(job.forks), shared_batches=Path(job.shared_batches) if job.shared_batches else None
+    )
     if is_begun(folder):
         _check_same(folder, job)
         found = resume(folder, [], None)
-        train(found.config, Start(folder, found.state, notes=found.notes, warnings=found.warnings, forks=forks))
+        train(found.config, begin(folder, found.state, notes=found.notes, warnings=found.warnings))
         return
     if folder.exists():
         shutil.rmtree(folder)  # of a process that was killed before it had begun; no step was taken
@@ -84,9 +89,9 @@ def _train(job: Job) -> None:
         state = load_fork(fork)
         if state is not None:
             note = f"the first {step} steps are those of {owner}"
-            train(config, Start(state=state, record_of=fork, same_data=True, forks=forks, notes=(note,)))
+            train(config, begin(state=state, record_of=fork, same_data=True, notes=(note,)))
             return
-    train(config, Start(forks=forks))
+    train(config, begin())
 
 
 def is_begun(folder: Path) -> bool:

@@ -69,7 +69,7 @@ class AblationKeys(KeyGroup):
     share: bool = Field(True, description="Train what runs have in common once. The result is the same without.")
     executor: Literal["local", "ray"] = Field("local", description="Where runs are trained: here, or on a Ray cluster.")
     parallel: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Runs at a time. auto: one for each GPU, or, on the CPU, one for each core."
+        "auto", description="Runs at a time. auto: on the CPU one for each core; on GPUs as many as train the most, measured."
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Threads of a run on the CPU. auto: the cores, shared among the runs at a time."

@@ -14,6 +14,7 @@ from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
+from yolo_cosine.data.shared_batches import Arrays, SharedBatches
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import some_of
 
@@ -82,6 +83,7 @@ class TrainLoader:
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
         self.timeout = timeout  # seconds that a thread may be at one batch
         self.tell: Callable[[str], None] = say_nothing
+        self.shared: SharedBatches | None = None  # with other processes, whoever has some
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
@@ -104,7 +106,13 @@ class TrainLoader:
 
         def make(start: int) -> TrainBatch:
             mine, params = sample(start)
-            return _collate(mine, [augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
+
+            def augmented() -> Arrays:
+                return _collate([augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
+
+            if self.shared is None:
+                return _train_batch(mine, augmented())
+            return _train_batch(mine, self.shared.get(f"{epoch}-{start}-{mosaic:d}", augmented))
 
         def describe(start: int) -> str:
             mine, params = sample(start)
@@ -119,14 +127,20 @@ def _named(index: Index, images: Iterable[int]) -> str:
     return f"images {some_of(list(dict.fromkeys(index.files[i] for i in images)), most=64)} (folder {index.root})"
 
 
-def _collate(indices: np.ndarray, pairs: list[tuple[np.ndarray, Boxes]]) -> TrainBatch:
-    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
-    owner, xyxy, classes, crowd = (
-        np.concatenate([getattr(boxes, name) for _, boxes in pairs]) for name in ("image", "xyxy", "classes", "crowd")
-    )
+def _collate(pairs: list[tuple[np.ndarray, Boxes]]) -> Arrays:
+    """What is in a batch: images (B, S, S, 3) uint8, and of all boxes image, corners, class and whether it is a crowd."""
+    parts = {
+        name: np.concatenate([getattr(boxes, name) for _, boxes in pairs])
+        for name in ("image", "xyxy", "classes", "crowd")
+    }
+    return {"images": np.stack([image for image, _ in pairs]), **parts}
+
+
+def _train_batch(indices: np.ndarray, arrays: Arrays) -> TrainBatch:
+    owner, xyxy, classes, crowd = (arrays[name] for name in ("image", "xyxy", "classes", "crowd"))
     return TrainBatch(
         indices=indices,
-        images=images,
+        images=torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2),
         image_of_box=torch.from_numpy(owner[~crowd]),
         classes=torch.from_numpy(classes[~crowd]),
         boxes=torch.from_numpy(xyxy[~crowd]),

@@ -1,16 +1,22 @@
-"""What feeds the network: how many threads, and the images of a split."""
+"""What feeds the network: how many threads, the images of a split, and batches that runs have in common."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import cv2
 import torch
 
-from yolo_cosine.config.schema import DataConfig
+import yolo_cosine
+from yolo_cosine.config.schema import AugmentConfig, DataConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Index
+from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.prints import Print
+from yolo_cosine.data.shared_batches import SharedBatches, digest
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -50,3 +56,13 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
     if news := store.news():
         notify(news, True)
     return store
+
+
+def share_batches(loader: TrainLoader, folder: Path, print_of_data: Print) -> None:
+    """Let a loader read the batches that another run on this machine has made, and leave it those that it makes."""
+    augment = {key: getattr(loader.augment, key) for key in AugmentConfig.model_fields}
+    name = digest(
+        data=print_of_data, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,
+        augment=augment, version=yolo_cosine.__version__, opencv=cv2.__version__,
+    )  # fmt: skip
+    loader.shared = SharedBatches(folder, name)

@@ -16,6 +16,7 @@ from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
 from yolo_cosine.engine.environment import environment_notes
+from yolo_cosine.engine.inputs import share_batches
 from yolo_cosine.engine.lock import RunLock
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
@@ -38,6 +39,7 @@ class Start:
     record_of: Path | None = None  # the folder of the run (or fork) whose record comes before its own
     same_data: bool = False  # whether it must have been begun with the same data
     forks: frozenset[int] = frozenset()  # numbers of steps after which its state is put aside for other runs
+    shared_batches: Path | None = None  # a folder for the batches that several runs on this machine train on
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -87,6 +89,8 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
         trainer.stops, trainer.began, trainer.forks = stops, began, start.forks
+        if start.shared_batches is not None:
+            share_batches(trainer.loader, start.shared_batches, trainer.data_prints["train"])
         if world.is_main:
             lock.take(trainer.run_dir)
         trainer.saver.behind = hub.behind

@@ -99,15 +99,18 @@ class EventLog:
             self._written = time.monotonic()
             self._file.sync()
 
-    def close(self) -> None:
+    def close(self, forget: bool = True) -> None:
         """Write what was logged, and close.
+
+        Args:
+            forget: delete the files that were emptied. One that a reader is at must stay until it has gone on from there.
 
         Raises:
             OSError: if something could not be written.
         """
         if self._file is not None:
             self._file.close()
-        for path in self._emptied:
+        for path in self._emptied if forget else ():
             with suppress(OSError):
                 path.unlink()
 

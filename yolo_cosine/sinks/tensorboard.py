@@ -146,14 +146,17 @@ class TensorBoardSink:
         rows = "".join(f"| {_cell(k)} | {_cell(v)} |\n" for k, v in self._start.facts.items())
         # Into this file, for `SummaryWriter.add_hparams` makes a second run of them. The metrics are tags that the
         # evaluations fill in.
-        experiment, session, _ = hparams(_hyperparameters(self._start.config), dict.fromkeys(_BEST.values(), 0.0))
-        return [
+        experiment, session, _ = hparams(hyperparameters(self._start.config), dict.fromkeys(_BEST.values(), 0.0))
+        about = [
             text("config", f"```yaml\n{config}```"),
             text("facts", f"| fact | value |\n|---|---|\n{rows}"),
-            custom_scalars(_LAYOUT),
-            experiment,
             session,
         ]
+        # Of the columns of several runs TensorBoard shows those of any one, and it appends their layouts: for the runs of
+        # an ablation its overview has them.
+        if "ablation" in (self._start.config.get("labels") or {}):
+            return about
+        return [*about, custom_scalars(_LAYOUT), experiment]
 
     def _evaluated(self, event: events.Evaluated) -> None:
         # a class without boxes has no AP and gets no chart
@@ -226,7 +229,11 @@ def _cell(value: object) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _hyperparameters(config: Mapping[str, Any]) -> dict[str, float | str]:
-    """Keys with one value each. Booleans go as words, for `hparams` would write 1.0 for true."""
-    words = {k: str(v).lower() if isinstance(v, bool) else v for k, v in config.items()}
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, float | str]:
+    """A run's row in the HParams tab: its labels, and the keys that have one value each.
+
+    Booleans go as words, for `hparams` would write 1.0 for true. A label that is called as a key is `label.NAME`.
+    """
+    labels = {f"label.{k}" if k in config else k: v for k, v in (config.get("labels") or {}).items()}
+    words = {k: str(v).lower() if isinstance(v, bool) else v for k, v in {**labels, **config}.items()}
     return {k: v for k, v in words.items() if isinstance(v, int | float | str)}
