@@ -32,7 +32,7 @@ class RayExecutor:
     Args:
         address: of the cluster, as `ray.init` has it; None for this machine, as a cluster of one.
         places: jobs at a time; by default what the cluster's resources hold.
-        threads: of each job, on the CPU.
+        threads: that a job will have, to count the places by.
 
     Raises:
         UserError: if Ray is not installed, no cluster is at the address, or no node can hold a job.
@@ -59,14 +59,15 @@ class RayExecutor:
             )
         self.places = places or held
         share = 1.0 if self.places <= gpus else 1 / -(-self.places // max(gpus, 1))
-        self._resources = {"num_cpus": cpus, "num_gpus": share if gpus else 0}
+        self._gpus = share if gpus else 0
         # max_calls: a process of its own, for what PyTorch keeps, as its threads, cannot be given back
         self._task = self._ray.remote(max_calls=1, max_retries=0)(run_job)
         self._running: dict[Any, Job] = {}
 
     def start(self, job: Job) -> None:
         """Begin a job. Its paths are made absolute: a node has another working directory."""
-        task = self._task.options(name=f"{job.variant} seed {job.seed}", **self._resources)
+        resources = {"num_cpus": job.threads or 1, "num_gpus": self._gpus}
+        task = self._task.options(name=f"{job.variant} seed {job.seed}", **resources)
         self._running[task.remote(_absolute(job))] = job
 
     def wait(self, seconds: float) -> list[Done]:
