@@ -117,7 +117,9 @@ def _executor(ablation: Ablation, resources: Resources) -> Executor:
     if ablation.keys.executor == "ray":
         from yolo_cosine.ablation.ray_executor import RayExecutor
 
-        return RayExecutor(os.environ.get("RAY_ADDRESS"), None if ablation.keys.parallel == "auto" else resources.places)
+        # by default as many at a time as the cluster holds
+        places = None if ablation.keys.parallel == "auto" else resources.places
+        return RayExecutor(os.environ.get("RAY_ADDRESS"), places, resources.threads)
     return LocalExecutor(resources.places, resources.gpus)
 
 

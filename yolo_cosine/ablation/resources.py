@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yolo_cosine.ablation.estimate import measure
 from yolo_cosine.ablation.folder import saved_threads
@@ -34,7 +34,8 @@ def find_resources(ablation: Ablation, plan: Plan, tell: Callable[[str], None] =
     Args:
         tell: told what was measured.
     """
-    gpus = _gpus({str(config.device) for config in ablation.configs.values()})
+    local = ablation.keys.executor == "local"
+    gpus = _gpus({str(config.device) for config in ablation.configs.values()}) if local else ()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = saved_threads(ablation.folder) if ablation.keys.threads == "auto" else ablation.keys.threads
 
@@ -42,6 +43,9 @@ def find_resources(ablation: Ablation, plan: Plan, tell: Callable[[str], None] =
         places = max(1, min(places, len(plan.runs)))
         return Resources(places, threads or max(1, cores // places), gpus)
 
+    if not local:  # its nodes need not be like this one: a CPU for each run, if nothing else is said
+        found = of(1 if ablation.keys.parallel == "auto" else ablation.keys.parallel)
+        return replace(found, threads=threads or 1)
     if ablation.keys.parallel != "auto":
         return of(ablation.keys.parallel)
     if not gpus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from yolo_cosine.ablation.executor import Executor
@@ -108,6 +108,7 @@ class Loop:
                 self._waiting.insert(0, run)  # it goes on from its last checkpoint
                 self.watcher.ended(run, done)
                 return
+            done = replace(done, outcome="failed", detail=f"{done.detail}, {_TRIES} times")
         if done.outcome == "finished":
             self.finished.add(run.key)
         elif asked or done.outcome == "interrupted":
