@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolo_cosine.ablation.collect import read_results
-from yolo_cosine.ablation.compare import compare_runs
 from yolo_cosine.ablation.estimate import measure
 from yolo_cosine.ablation.executor import Executor, LocalExecutor
 from yolo_cosine.ablation.folder import saved_ablation, take_folder
@@ -80,6 +79,8 @@ def report_anew(folder: str, overrides: Sequence[str]) -> int:
 
 def compare(run_dirs: Sequence[str], overrides: Sequence[str], out: str | None) -> int:
     """Compare single runs."""
+    from yolo_cosine.ablation.compare import compare_runs
+
     given = parse_overrides(overrides)
     known = {"baseline", "metric", "select", "confidence", "marked"}
     unknown = sorted(set(given) - known)
