@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,7 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
     ablation = ablation.with_threads(resources.threads)
     lock = take_folder(ablation, plan)
     try:
+        write_overview(read_results(ablation.folder, ablation))  # so that a TensorBoard can be opened from the start
         finished = _finished(ablation, plan)
         executor = _executor(ablation, resources)
         overview = Overview(plan, ablation.metric, executor.places, finished, select=ablation.select)
@@ -91,14 +93,27 @@ def compare(run_dirs: Sequence[str], overrides: Sequence[str], out: str | None) 
     return 0
 
 
-def _report(results: AblationResults) -> None:
+def _report(results: AblationResults, in_words: bool = True) -> None:
+    """Write the report, and say the verdict.
+
+    Raises:
+        UserError: if the report cannot be written.
+    """
     verdict = decide(results)
-    results.folder.mkdir(parents=True, exist_ok=True)
-    files = write_report(results.folder, results, verdict)
-    write_overview(results)
-    print("\n" + "\n".join((verdict.headline, *(f"  {s}" for s in verdict.sentences))))
-    for file in files:
-        print(f"{file.suffix.lstrip('.'):5} {file}")
+    try:
+        files = write_report(results.folder, results, verdict)
+        write_overview(results)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{results.folder}: the report cannot be written: {reason}; the runs are whole: make room, and write "
+            f"--report {results.folder}"
+        ) from None
+    if in_words:
+        print("\n" + "\n".join((verdict.headline, *(f"  {s}" for s in verdict.sentences))) + "\n")
+    for kind, file in zip(("report", "", "table"), files, strict=True):
+        print(f"{kind:7} {file}")
+    print(f"curves  tensorboard --logdir {results.folder} --host localhost")
 
 
 def _plan(ablation: Ablation) -> Plan:
