@@ -60,15 +60,13 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
                 loop.train()
             finally:
                 overview.close()
-        results = read_results(ablation.folder, ablation)
-        _report(results)
+        _report(read_results(ablation.folder, ablation), in_words=not asked)
     finally:
         lock.release()
     if asked:
-        raise Interrupted(
-            asked[0],
-            f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate --cfg {path}",
-        )
+        same = shlex.join(["--cfg", path, *overrides])
+        text = f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate {same}"
+        raise Interrupted(asked[0], text)
     return 1 if loop.failed else 0
 
 
