@@ -66,6 +66,12 @@ def read_run(run_dir: Path, variant: str, seed: int, select: Select) -> RunResul
     )  # fmt: skip
 
 
+def last_told(run_dir: Path) -> float:
+    """When a run told something last, in seconds since 1970; copying its folder does not change that."""
+    records = read_records(Path(run_dir) / "metrics.jsonl")
+    return records[-1]["time"] if records else 0.0
+
+
 def _state(records: Sequence[Record]) -> tuple[State, str]:
     """How a run that was begun stands. Only an end that nothing follows is one."""
     for record in reversed(records):
