@@ -92,7 +92,7 @@ def make_plan(
     order = sorted(plans, key=lambda name: (len(shares[name]) > 0, -plans[name].schedule.steps))
     runs = [
         PlannedRun(
-            name, seed, run_folder(ablation.folder, name, seed, ablation.seeds),
+            name, seed, run_folder(ablation.folder, name, seed),
             _config_of(ablation, name, seed),
             plans[name].schedule.steps,
             tuple(((owner, seed), step) for owner, step in shares[name]),
@@ -105,7 +105,7 @@ def make_plan(
 
 
 def _config_of(ablation: Ablation, variant: str, seed: int) -> RunConfig:
-    folder = run_folder(ablation.folder, variant, seed, ablation.seeds)
+    folder = run_folder(ablation.folder, variant, seed)
     labels = {"ablation": ablation.name, "variant": variant}
     own = {"seed": seed, "name": folder.name, "runs": str(folder.parent), "labels": labels}
     config = ablation.configs[variant]
