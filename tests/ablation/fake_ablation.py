@@ -147,6 +147,6 @@ def write_ablation(folder: Path, spec: FakeSpec | None = None, tensorboard: bool
     spec = spec or FakeSpec()
     for variant, keys in spec.variants.items():
         for seed in spec.seeds:
-            run = FakeRun(run_folder(folder, variant, seed, spec.seeds), variant, seed, changes=keys)
+            run = FakeRun(run_folder(folder, variant, seed), variant, seed, changes=keys)
             replace(run, **changes).write(tensorboard=tensorboard)
     return spec

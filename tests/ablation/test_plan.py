@@ -107,6 +107,13 @@ def test_adams_beta_is_set_when_it_is_built():
     assert common_steps(a, b, never) == 0
 
 
+def test_the_groups_that_only_musgd_has_follow_the_curve():
+    phases = {name: [phase("constant", "rest", value=1)] for name in ("weight", "norm", "bias")}
+    a, b = (planned(optimizer="MuSGD", group_phases=phases, curve=curve) for curve in ("cosine", "linear"))
+    assert common_steps(a, b, never) == 0
+    assert common_steps(a, planned(optimizer="MuSGD", group_phases=phases, close_mosaic=4), never) == 4 * SPE
+
+
 def test_agreement_does_not_ask_for_every_step():
     long = [SchedulePlan.of(RunConfig(epochs=1_000_000, curve="constant", lr0=0.01), 1000, "x") for _ in range(2)]
     assert agree_until(*long) == 10**9

@@ -191,7 +191,7 @@ def test_what_was_not_measured_is_not_drawn(tmp_path):
 
 def test_a_mean_is_that_of_the_runs_that_came_to_their_end(tmp_path):
     spec = write_ablation(tmp_path)
-    place = run_folder(tmp_path, "wsd", 2, spec.seeds)
+    place = run_folder(tmp_path, "wsd", 2)
     shutil.rmtree(place)
     behind = FakeRun(place, "wsd", 2)
     behind.write(behind.events(to=12, end=None))

@@ -37,7 +37,7 @@ def read_results(folder: Path, spec: Spec) -> AblationResults:
     """What the runs of an ablation have come to so far, from their records in `folder`."""
     folder = Path(folder)
     runs = tuple(
-        read_run(run_folder(folder, variant, seed, spec.seeds), variant, seed, spec.select)
+        read_run(run_folder(folder, variant, seed), variant, seed, spec.select)
         for variant in spec.variants
         for seed in spec.seeds
     )

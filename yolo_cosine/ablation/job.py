@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
+
+_PATIENCE = 60.0  # seconds for a process to stop that trains a run which is begun here
+_LOOK = 0.5  # seconds between two looks whether it has
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,14 @@ def _train(job: Job) -> None:
     begin = partial(
         Start, forks=frozenset(job.forks), shared_batches=Path(job.shared_batches) if job.shared_batches else None
     )
+    _wait_until_free(folder)
     if is_begun(folder):
         _check_same(folder, job)
         found = resume(folder, [], None)
         train(found.config, begin(folder, found.state, notes=found.notes, warnings=found.warnings))
         return
     if folder.exists():
-        shutil.rmtree(folder)  # of a process that was killed before it had begun; no step was taken
+        _remove_unbegun(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     for owner, step in job.forks_from:
         fork = fork_folder(Path(owner), step)
@@ -117,8 +122,10 @@ def own_steps(folder: Path) -> tuple[int, int] | None:
     if not record.is_file():
         return None
     labels, begun, taken = load_config(folder / "config.yaml").labels, None, 0
-    with open(record, encoding="utf-8") as lines:
+    with open(record, encoding="utf-8", errors="replace") as lines:
         for line in lines:
+            if not line.endswith("\n"):  # torn
+                break
             if begun is None:
                 if line.startswith('{"event": "start"'):
                     start = json.loads(line)
@@ -127,6 +134,42 @@ def own_steps(folder: Path) -> tuple[int, int] | None:
             elif line.startswith('{"event": "step"'):
                 taken += 1
     return None if begun is None else (begun, taken)
+
+
+def _wait_until_free(folder: Path) -> None:
+    """Let a process that is still at the run save it and stop, as after the one that had started it was killed.
+
+    Raises:
+        UserError: if it does not for long.
+    """
+    from yolo_cosine.engine.lock import RunLock
+
+    until = time.monotonic() + _PATIENCE
+    while folder.is_dir():
+        lock = RunLock()
+        try:
+            lock.take(folder)
+            return
+        except UserError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK)
+        finally:
+            lock.release()
+
+
+def _remove_unbegun(folder: Path) -> None:
+    """Delete what a process left that was killed before it had begun, and so before any step was taken.
+
+    Raises:
+        UserError: if there are weights: it is a run, of which something else is missing.
+    """
+    if (folder / "weights" / "last.pt").exists():
+        raise UserError(
+            f"{folder}: holds weights, and no config.yaml and metrics.jsonl of that run by which it could be gone on with; put "
+            "them back, or move the folder away to have the run trained anew"
+        )
+    shutil.rmtree(folder)
 
 
 def _check_same(folder: Path, job: Job) -> None:

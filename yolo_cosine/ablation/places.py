@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-_MOST = 100  # letters of a variant's folder
+_MOST = 100  # bytes of a variant's folder, for file systems count these
 # What else lies in the folder of an ablation, and names that Windows keeps for itself.
 _TAKEN = {"tensorboard", "report.html", "report.md", "results.csv", "ablation.yaml", "con", "prn", "aux", "nul"}
 
 
-def run_folder(folder: Path, variant: str, seed: int, seeds: Iterable[int] = ()) -> Path:
-    """The folder of one run: `folder/variant/seed0`, with as many digits as the largest of `seeds` has.
+def run_folder(folder: Path, variant: str, seed: int) -> Path:
+    """The folder of one run: `folder/variant/seed0`. It does not depend on the other seeds, for more may be added.
 
     A variant whose name no file system would take, or that is taken, gets a folder with a digest of the name at its
     end, so that two never share one.
     """
-    digits = len(str(max((seed, *seeds))))
-    return Path(folder) / safe_name(variant) / f"seed{seed:0{digits}}"
+    return Path(folder) / safe_name(variant) / f"seed{seed}"
 
 
 def safe_name(variant: str) -> str:
     """A variant's name as that of a folder; most stay as they are."""
-    safe = re.sub(r"[^\w.,=+@%-]+", "-", variant).strip("-. ")[:_MOST]
+    safe = re.sub(r"[^\w.,=+@%-]+", "-", variant).strip("-. ").encode()[:_MOST].decode(errors="ignore")
     if safe and safe == variant and safe.lower() not in _TAKEN:
         return safe
     digest = hashlib.sha256(variant.encode()).hexdigest()[:6]

@@ -92,7 +92,7 @@ def make_plan(
     order = sorted(plans, key=lambda name: (len(shares[name]) > 0, -plans[name].schedule.steps))
     runs = [
         PlannedRun(
-            name, seed, run_folder(ablation.folder, name, seed, ablation.seeds),
+            name, seed, run_folder(ablation.folder, name, seed),
             _config_of(ablation, name, seed),
             plans[name].schedule.steps,
             tuple(((owner, seed), step) for owner, step in shares[name]),
@@ -105,7 +105,7 @@ def make_plan(
 
 
 def _config_of(ablation: Ablation, variant: str, seed: int) -> RunConfig:
-    folder = run_folder(ablation.folder, variant, seed, ablation.seeds)
+    folder = run_folder(ablation.folder, variant, seed)
     labels = {"ablation": ablation.name, "variant": variant}
     own = {"seed": seed, "name": folder.name, "runs": str(folder.parent), "labels": labels}
     config = ablation.configs[variant]
@@ -179,4 +179,7 @@ def _rest(plan: SchedulePlan) -> str:
     # an optimizer is built with it, and Adam keeps it where the schedule does not move it
     rest["nesterov"] = config.momentum > 0
     rest["beta1"] = config.momentum if config.optimizer == "AdamW" and not plan.schedule.beta1 else None
+    if config.optimizer == "MuSGD" and config.group_phases:
+        # it has groups that the plan does not, and they follow the curve where the others have phases of their own
+        rest["schedule"] = config.model_dump(include=set(ScheduleConfig.model_fields))
     return json.dumps(rest, sort_keys=True, default=str)

@@ -51,7 +51,7 @@ def write_overview(results: AblationResults) -> None:
         _write(root / "mean" / safe_name(variant), [], _means(results.of(variant)))
     # a run without a row of its own in this folder: it lies elsewhere, or did without TensorBoard
     lacking = [run for run in results.runs if run.state != "waiting" and not _tells_itself(run, results.folder)]
-    places = {run_folder(root / "runs", run.variant, run.seed, results.seeds): run for run in lacking}
+    places = {run_folder(root / "runs", run.variant, run.seed): run for run in lacking}
     for place, run in places.items():
         _write(place, _session(run), _values(run, results))
     means = {root / "mean" / safe_name(variant) for variant in results.variants}

@@ -309,10 +309,11 @@ class Trainer:
             self._stop_if_asked()
 
     def _fork_if_due(self) -> None:
-        """Put the state aside for other runs, unless early stopping has jumped or an update has just been left out: a
-        checkpoint is not made there either."""
+        """Put the state aside for other runs, unless an update has just been left out (a checkpoint is not made there
+        either) or patience has ended: how a run ends then depends on its own length and mosaic-free epochs."""
         progress = self.progress
-        plain = progress.step == progress.last_step + 1 and not progress.skipped and not progress.evaluation_due
+        early = progress.ending or progress.stopped
+        plain = progress.step == progress.last_step + 1 and not (early or progress.skipped or progress.evaluation_due)
         if progress.step in self.forks and plain and self.world.is_main:
             write_fork(self)
 
