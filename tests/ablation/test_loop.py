@@ -36,7 +36,7 @@ def taken(run):
     return found[1] if found else 0
 
 
-def processes_of(folder):
+def processes_of(log):
     """Processes that write a run's log."""
     found = []
     for process in os.listdir("/proc"):
@@ -45,7 +45,7 @@ def processes_of(folder):
                 files = [os.readlink(f"/proc/{process}/fd/{n}") for n in os.listdir(f"/proc/{process}/fd")]
             except OSError:
                 continue
-            if any(name == str(folder.with_suffix(".log")) for name in files):
+            if any(name == str(log) for name in files):
                 found.append(int(process))
     return found
 
@@ -55,7 +55,7 @@ def once(run, steps, act):
     acted = []
 
     def look():
-        if not acted and taken(run) >= steps and (found := processes_of(run.folder)):
+        if not acted and taken(run) >= steps and (found := processes_of(run.log)):
             acted.append(found)
             act(found)
 
@@ -102,8 +102,8 @@ def test_the_runs_of_an_ablation_that_is_killed_save_and_stop(plan, ablated, sma
         time.sleep(0.01)
     process.kill()
     process.wait()
-    while processes_of(first.folder) and time.monotonic() < deadline:
+    while processes_of(first.log) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert processes_of(first.folder) == [] and taken(first) >= 4
+    assert processes_of(first.log) == [] and taken(first) >= 4
     loop_of(plan).train()
     check_as_undisturbed(plan, ablated)

@@ -65,7 +65,7 @@ def test_runs_that_are_killed_and_stopped_go_on(small_shapes, tmp_path, quiet, m
     assert killed and asked and loop.failed == {} and len(loop.finished) < 2
     assert [what for what, key in loop.watcher.told if key == first.key] == ["began", "died", "began", "interrupted"]
     # it was the run that stopped, not its process that was ended
-    assert "stopped by SIGINT after" in first.folder.with_suffix(".log").read_text()
+    assert "stopped by SIGINT after" in first.log.read_text()
     again = loop_on_ray(plan)
     again.train()
     assert again.failed == {} and len(again.finished) == 2

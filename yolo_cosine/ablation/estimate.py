@@ -201,7 +201,7 @@ def _times(keys: dict[str, Any], threads: int | None, seconds: float, together: 
 
     if threads is not None:
         torch.set_num_threads(threads)
-    config = RunConfig.model_validate(keys)
+    config = RunConfig.model_validate({**keys, "cache": "auto" if keys["cache"] == "disk" else keys["cache"], "cache_dir": None})
     precision = resolve_precision(config.precision, resolve_device(config.device))
     began = time.perf_counter()
     # it is never written to the folder, and the weights of a checkpoint would train no faster

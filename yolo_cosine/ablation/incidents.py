@@ -35,9 +35,6 @@ def incidents(records: Sequence[Record]) -> tuple[str, ...]:
     if left_out:
         count = f"{len(left_out)} updates were" if len(left_out) > 1 else "an update was"
         said.insert(0, f"step {left_out[0]}: {count} left out, for a loss or gradient that was no finite number")
-    ends = [r for r in records if r["event"] in {"end", "start", "step"}]
-    if ends and ends[-1]["event"] == "end" and ends[-1]["reason"] == "stopped early":
-        said.append(f"step {ends[-1]['step']}: it stopped early")
     return tuple(dict.fromkeys(said))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _MOST = 100  # bytes of a variant's folder, for file systems count these
 # What else lies in the folder of an ablation, and names that Windows keeps for itself.
-_TAKEN = {"tensorboard", "report.html", "report.md", "results.csv", "ablation.yaml", "con", "prn", "aux", "nul"}
+_TAKEN = {"tensorboard", "logs", "report.html", "report.md", "results.csv", "ablation.yaml", "con", "prn", "aux", "nul"}
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
@@ -18,6 +18,11 @@ def run_folder(folder: Path, variant: str, seed: int) -> Path:
     end, so that two never share one.
     """
     return Path(folder) / safe_name(variant) / f"seed{seed}"
+
+
+def log_file(folder: Path, variant: str, seed: int) -> Path:
+    """Where a run's console goes: beside the variants, so that `variant/seed*` are runs and nothing else."""
+    return Path(folder) / "logs" / f"{safe_name(variant)}-seed{seed}.log"
 
 
 def safe_name(variant: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolo_cosine.ablation.places import run_folder
+from yolo_cosine.ablation.places import log_file, run_folder
 from yolo_cosine.ablation.spec import Ablation
 from yolo_cosine.config.duration import parse_duration
 from yolo_cosine.config.schema import RunConfig, ScheduleConfig
@@ -36,6 +36,7 @@ class PlannedRun:
     steps: int  # of the whole run
     forks_from: tuple[tuple[Key, int], ...] = ()  # (run, step) from which it may begin, the latest step first
     forks: frozenset[int] = frozenset()  # steps after which others begin from it
+    log: Path = Path()  # what its console says goes here
 
     @property
     def key(self) -> Key:
@@ -97,6 +98,7 @@ def make_plan(
             plans[name].schedule.steps,
             tuple(((owner, seed), step) for owner, step in shares[name]),
             frozenset(needed[name]),
+            log_file(ablation.folder, name, seed),
         )
         for name in order
         for seed in ablation.seeds
@@ -166,7 +168,7 @@ def common_steps(one: SchedulePlan, other: SchedulePlan, end_to_end: Callable[[R
 _LOOKED_AT = set(ScheduleConfig.model_fields) - {"plateau", "lr_factors"} | {"epochs", "close_mosaic", "eval_every"}
 _ABOUT_FILES = {
     "name", "runs", "labels", "seed", "workers", "worker_timeout", "cache", "cache_dir", "tensorboard", "plots",
-    "predictions", "checkpoint", "trust_weights",
+    "predictions", "checkpoint", "trust_weights", "image_resamples",
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ class Loop:
         job = Job(
             run.variant, run.seed, str(run.folder), run.config.model_dump(mode="json"),
             tuple((str(self._runs[owner].folder), step) for owner, step in run.forks_from),
-            tuple(sorted(run.forks)), self.threads, str(run.folder.parent / f"{run.folder.name}.log"),
+            tuple(sorted(run.forks)), self.threads, str(run.log),
         )  # fmt: skip
         self.watcher.began(run)
         self.executor.start(job)
@@ -119,9 +119,9 @@ class Loop:
         self._clear_forks()
 
     def _clear_forks(self) -> None:
-        """Delete what nobody will begin from any more."""
-        needed = {(self._runs[owner].folder, step) for run in self._waiting for owner, step in run.forks_from}
-        needed |= {(self._runs[o].folder, s) for run in self._running.values() for o, s in run.forks_from}
+        """Delete what nobody will begin from any more, not even when the ablation goes on another time."""
+        open_ = [run for run in self.plan.runs if run.key not in self.finished]
+        needed = {(self._runs[owner].folder, step) for run in open_ for owner, step in run.forks_from}
         for run in self.plan.runs:
             for step in run.forks:
                 if (run.folder, step) not in needed:
