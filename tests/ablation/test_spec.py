@@ -63,6 +63,21 @@ def test_a_grid_is_every_combination(tmp_path):
     assert list(both.variants) == ["a lr0=0.01", "a lr0=0.02", "b lr0=0.01", "b lr0=0.02"]
 
 
+def test_values_of_a_grid_that_are_too_long_for_a_name_stay_apart(tmp_path):
+    first = {"curve": "constant", "for": "50%"}
+    phases = [[first, {"curve": "linear", "end": end, "for": "rest"}] for end in (0, 0.1, 0.2)]
+    ablation = load(tmp_path, variants={}, grid={"phases": phases})
+    assert [c.phases for c in ablation.configs.values()] == phases
+    with pytest.raises(UserError, match="are the same configuration"):
+        load(tmp_path, variants={}, grid={"lr0": [0.01, 0.02, 0.02]})
+
+
+def test_paths_in_a_grid_are_relative_to_its_file(tmp_path):
+    files = [write(tmp_path, {}, name) for name in ("one.yaml", "two_more.yaml")]
+    ablation = load(tmp_path, variants={}, grid={"data": ["./one.yaml", "./two_more.yaml"]})
+    assert [Path(c.data) for c in ablation.configs.values()] == files
+
+
 def test_overrides_reach_everything(tmp_path):
     ablation = load(tmp_path, "seeds=[5, 9]", "set.epochs=9", "variants.b.lrf=0.5", "metric=mAP50", "runs=elsewhere")
     assert ablation.seeds == (5, 9) and ablation.configs["a"].epochs == 9 and ablation.configs["b"].lrf == 0.5
@@ -94,6 +109,7 @@ def test_what_is_saved_is_the_same_ablation(tmp_path):
         ({"variants": {"a": {"curve": "cosine"}, "b": {}}}, r"'a' and 'b' are the same configuration"),
         ({"variants": {"a": {"seed": 1}, "b": {}}}, r"variants\.a\.seed: is not for a variant to say; write it in seeds"),
         ({"grid": {"seed": [1, 2]}}, r"grid\.seed: is not for a variant"),
+        ({"grid": {"labels.by": ["a", "b"]}}, r"grid\.labels: is not for a variant"),
         ({"variants": {"a": {"name": "x"}, "b": {}}}, r"variants\.a\.name"),
         ({"variants": {"a": {"extends": "none.yaml"}, "b": {}}}, r"none\.yaml"),
         ({"variants": {"a": {"extends": 3}, "b": {}}}, r"extends: 3 is no file name"),
@@ -122,6 +138,13 @@ def test_a_mistake_is_told_in_words(content, words, tmp_path):
         load(tmp_path, **content)
 
 
+def test_an_override_does_not_take_the_place_of_the_base(tmp_path):
+    write(tmp_path, {"epochs": 7}, "base.yaml")
+    with pytest.raises(UserError, match=r"base: is a file.*write set\.KEY=value"):
+        load(tmp_path, "base.lr0=0.5", base="base.yaml")
+    assert load(tmp_path, "base.lr0=0.5", base={"epochs": 7}).configs["a"].epochs == 7
+
+
 def test_runs_of_other_settings_are_not_gone_on_with(ablated, tmp_path):
     ablation, plan, _ = ablated
     take_folder(ablation, plan).release()
@@ -137,6 +160,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="is there already and is no ablation's"):
         take_folder(ablation, make_plan(ablation, {"shapes": 80}))
     assert [p.name for p in ablation.folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_of_a_command_that_was_killed_early_is_taken(tmp_path):
+    ablation = load(tmp_path, runs=str(tmp_path / "runs"))
+    ablation.folder.mkdir(parents=True)
+    (ablation.folder / ".lock").touch()
+    (ablation.folder / ".unfinished").write_text("name: tw")
+    take_folder(ablation, make_plan(ablation, {"shapes": 80})).release()
+    assert saved_ablation(ablation.folder).configs == ablation.configs
 
 
 def test_two_processes_do_not_train_one_ablation(tmp_path):

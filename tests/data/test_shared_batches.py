@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
+from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data import shared_batches
+from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.data.index import trainable_boxes
+from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.shared_batches import SharedBatches, digest, make_folder
+from yolo_cosine.engine.inputs import share_batches
 
 
 def batch(k=0, size=10):
@@ -118,3 +126,35 @@ def test_what_killed_processes_left_is_deleted(tmp_path, monkeypatch):
 def test_without_a_place_in_memory_nothing_is_shared(tmp_path, monkeypatch):
     monkeypatch.setattr(shared_batches, "_MEMORY", tmp_path / "none")
     assert make_folder() is None
+
+
+def test_a_claim_without_a_name_is_not_waited_for(tmp_path):
+    """As of a process that was killed, or found the memory full, before it said who it is."""
+    claim = tmp_path / "a-k.claim"
+    claim.touch()
+    os.utime(claim, (time.time() - 5,) * 2)
+    begun = time.monotonic()
+    assert same(SharedBatches(tmp_path, "a").get("k", batch), batch())
+    assert time.monotonic() - begun < 5
+
+
+def test_a_claim_that_cannot_be_written_is_none(tmp_path, monkeypatch):
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shared_batches.os, "write", full)
+        assert same(SharedBatches(tmp_path, "a").get("k", batch), batch())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_folder_are_other_batches(tmp_path, small_shapes):
+    """Their names, lengths and boxes may be the same, as of grey copies without compression."""
+    index = open_dataset(str(small_shapes)).splits["train"]
+    names = set()
+    for root in (index.root, index.root, tmp_path):
+        store = SimpleNamespace(index=replace(index, root=root), size=64)
+        loader = TrainLoader(store, trainable_boxes(index), AugmentConfig(), batch=8, seed=0, workers=1)
+        share_batches(loader, tmp_path, {"images": "the same"})
+        names.add(loader.shared.name)
+    assert len(names) == 2

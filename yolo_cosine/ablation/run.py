@@ -119,13 +119,14 @@ class Loop:
         self._clear_forks()
 
     def _clear_forks(self) -> None:
-        """Delete what nobody will begin from any more, not even when the ablation goes on another time."""
-        open_ = [run for run in self.plan.runs if run.key not in self.finished]
-        needed = {(self._runs[owner].folder, step) for run in open_ for owner, step in run.forks_from}
+        """Delete what nobody will begin from any more."""
+        # a run that was stopped before its first step begins from there another time
+        stopped = [self._runs[key] for key in (*self.interrupted, *self.failed) if not is_begun(self._runs[key].folder)]
+        begin = (*self._waiting, *self._running.values(), *stopped)
+        needed = {(self._runs[owner].folder, step) for run in begin for owner, step in run.forks_from}
         for run in self.plan.runs:
-            for step in run.forks:
-                if (run.folder, step) not in needed:
-                    shutil.rmtree(fork_folder(run.folder, step), ignore_errors=True)
-            folder = run.folder / "forks"
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            left = {step for step in run.forks if (run.folder, step) in needed}
+            for step in run.forks - left:
+                shutil.rmtree(fork_folder(run.folder, step), ignore_errors=True)
+            if not left and run.key not in self._running:  # with what a process left that was killed while it wrote one
+                shutil.rmtree(run.folder / "forks", ignore_errors=True)

@@ -124,8 +124,11 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder
     """
     path = Path(path)
     changes = parse_overrides(overrides)
-    content = merge(read_yaml(path), changes)
+    content = read_yaml(path)
     source = str(path) + (f" with {' '.join(overrides)}" if changes else "")
+    if isinstance(content.get("base"), str) and isinstance(changes.get("base"), Mapping):
+        raise UserError(f"{source}: base: is a file, and its keys cannot be overridden; write set.KEY=value for all runs")
+    content = merge(content, changes)
     keys: AblationKeys = validate(content, source, AblationKeys)
     base = _base(keys, path, source)
     variants = _variants(keys, path, source)
@@ -163,7 +166,7 @@ def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str
         if not name.strip():
             raise UserError(f"{source}: variants: a variant has an empty name; give it one")
         _refuse_own(own, f"{source}: variants.{name}")
-    _refuse_own(keys.grid, f"{source}: grid")
+    _refuse_own([key.partition(".")[0] for key in keys.grid], f"{source}: grid")
     result = {}
     for name, own in (named or {"": {}}).items():
         for values in itertools.product(*keys.grid.values()):
@@ -174,7 +177,10 @@ def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str
                     nested = {part: nested}
                 cell = merge(cell, nested)
             words = " ".join(f"{key}={_short(value)}" for key, value in zip(keys.grid, values, strict=True))
-            result[" ".join(part for part in (name, words) if part)] = merge(own, cell)
+            variant = " ".join(part for part in (name, words) if part)
+            same = sum(other == variant or other.startswith(f"{variant} #") for other in result)  # shortened to the same
+            cell = with_absolute_paths(cell, path.parent, Path.cwd())
+            result[f"{variant} #{same + 1}" if same else variant] = merge(own, cell)
     if len(result) < 2:
         raise UserError(
             f"{source}: variants: there {'is one' if any(result) else 'are none'}, and a comparison needs two; add "
@@ -198,7 +204,7 @@ def _beside(name: str, path: Path) -> Path:
     return path.parent / name
 
 
-def _refuse_own(keys: Mapping[str, Any], place: str, allowed: Iterable[str] = ()) -> None:
+def _refuse_own(keys: Iterable[str], place: str, allowed: Iterable[str] = ()) -> None:
     for key in keys:
         if key in _OWN and key not in allowed:
             raise UserError(f"{place}.{key}: is not for a variant to say; {_OWN[key]}")

@@ -26,6 +26,7 @@ _MEMORY = Path("/dev/shm")
 _SHARE = 0.25  # of what is free there
 _LEAST = 256 * 2**20  # bytes, below which it is not worth it
 _LOOK = 0.002  # seconds between two looks whether another process is done
+_CLAIMING = 1.0  # seconds in which a process that has made a claim has written into it who it is
 
 
 def make_folder() -> Path | None:
@@ -129,15 +130,21 @@ def _claim(path: Path) -> bool:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
-    os.write(descriptor, str(os.getpid()).encode())
-    os.close(descriptor)
+    try:
+        os.write(descriptor, str(os.getpid()).encode())
+    except OSError:  # no room: a claim of nobody would be waited for
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
     return True
 
 
 def _is_alive(claim: Path) -> bool:
     """Whether the process that makes a batch is there; one that has just begun to claim counts."""
     try:
-        return _is_running(claim.read_text() or str(os.getpid()))
+        process = claim.read_text()
+        return _is_running(process) if process else time.time() - claim.stat().st_mtime < _CLAIMING
     except OSError:
         return False
 

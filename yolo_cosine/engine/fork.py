@@ -7,6 +7,7 @@ same weights, averages, optimizer, pending gradients, best so far. The run that 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -46,6 +47,8 @@ def write_fork(trainer: Trainer) -> None:
     trainer.tick()
     trainer.emit(events.Saving(progress.last_step))  # the copies below must lead up to this step
     try:
+        if trainer.saver.behind():
+            raise OSError(errno.ENOSPC, "the record of the run cannot be written")
         for rest in (beside, folder):
             shutil.rmtree(rest, ignore_errors=True)
         checkpoints = CheckpointFolder(beside / "checkpoints")

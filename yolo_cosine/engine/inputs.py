@@ -73,7 +73,7 @@ def share_batches(loader: TrainLoader, folder: Path, print_of_data: Print) -> No
     """Let a loader read the batches that another run on this machine has made, and leave it those that it makes."""
     augment = {key: getattr(loader.augment, key) for key in AugmentConfig.model_fields}
     name = digest(
-        data=print_of_data, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,
+        data=print_of_data, folder=loader.store.index.root, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,
         augment=augment, version=yolo_cosine.__version__, opencv=cv2.__version__,
     )  # fmt: skip
     loader.shared = SharedBatches(folder, name)
