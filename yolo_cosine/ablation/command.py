@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from yolo_cosine.ablation.verdict import decide
 from yolo_cosine.config.load import parse_overrides
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.errors import Interrupted, UserError
+from yolo_cosine.files import IMAGE_INTERVALS
 from yolo_cosine.report.ablation_report import write_report
 
 
@@ -64,11 +66,9 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
     finally:
         lock.release()
     if asked:
-        raise Interrupted(
-            asked[0],
-            f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate --cfg {path}",
-        )
-    return 1 if loop.failed else 0
+        command = shlex.join(["python", "-m", "yolo_cosine.ablate", "--cfg", str(path), *overrides])
+        raise Interrupted(asked[0], f"stopped; every run is saved. The same command goes on:\n  {command}")
+    return 1 if loop.failed or loop.interrupted else 0
 
 
 def report_anew(folder: str, overrides: Sequence[str]) -> int:
@@ -86,18 +86,36 @@ def compare(run_dirs: Sequence[str], overrides: Sequence[str], out: str | None) 
     if unknown:
         raise UserError(f"--compare: {unknown[0]}: there is no such key; the keys are {', '.join(sorted(known))}")
     folder = Path(out or "runs/comparison")
+    _check_own(folder)
     _report(compare_runs([Path(r) for r in run_dirs], folder=folder, **given))
     return 0
 
 
 def _report(results: AblationResults) -> None:
     verdict = decide(results)
-    results.folder.mkdir(parents=True, exist_ok=True)
-    files = write_report(results.folder, results, verdict)
-    write_overview(results)
+    try:
+        files = write_report(results.folder, results, verdict)
+        write_overview(results)
+    except OSError as error:
+        raise UserError(
+            f"{results.folder}: the report cannot be written: {error.strerror or error}; make room, or let the folder be "
+            "written, and make it with --report or --compare"
+        ) from None
     print("\n" + "\n".join((verdict.headline, *(f"  {s}" for s in verdict.sentences))))
     for file in files:
         print(f"{file.suffix.lstrip('.'):5} {file}")
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse to write a comparison, with a TensorBoard log of its own, over what is none.
+
+    Raises:
+        UserError: if that would be so.
+    """
+    others = ("config.yaml", "metrics.jsonl", "ablation.yaml")  # of a run, of an ablation
+    earlier = (folder / "report.md").is_file() and not any((folder / name).exists() for name in others)
+    if folder.exists() and not earlier and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"--out: {folder} is there already and is no comparison's; name another folder")
 
 
 def _plan(ablation: Ablation) -> Plan:
@@ -128,7 +146,10 @@ def _finished(ablation: Ablation, plan: Plan) -> dict[Key, float]:
     done = {}
     for run in plan.runs:
         result = read_run(run.folder, run.variant, run.seed, ablation.select)
-        if result.state in {"finished", "stopped early"}:
+        whole = result.state in {"finished", "stopped early"}
+        # it comes after the last line of the record, and a run that was killed between the two makes it now
+        derived = not result.config.get("image_resamples") or (run.folder / IMAGE_INTERVALS).is_file()
+        if whole and derived:
             done[run.key] = result.value(ablation.metric)
     return done
 
