@@ -179,7 +179,8 @@ def _rest(plan: SchedulePlan) -> str:
     # an optimizer is built with it, and Adam keeps it where the schedule does not move it
     rest["nesterov"] = config.momentum > 0
     rest["beta1"] = config.momentum if config.optimizer == "AdamW" and not plan.schedule.beta1 else None
-    if config.optimizer == "MuSGD" and config.group_phases:
-        # it has groups that the plan does not, and they follow the curve where the others have phases of their own
+    if config.optimizer == "MuSGD" and (config.group_phases or config.preset != "yolo-cosine"):
+        # it has groups that the plan does not: they follow the curve where the others have phases of their own, and a
+        # peer's schedule may be another one at their rates
         rest["schedule"] = config.model_dump(include=set(ScheduleConfig.model_fields))
     return json.dumps(rest, sort_keys=True, default=str)
