@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from tests.ablation.conftest import write_spec
 from yolo_cosine import ablate
 from yolo_cosine.ablation.folder import saved_ablation
+from yolo_cosine.files import IMAGE_INTERVALS
 
 CPU = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -75,6 +77,24 @@ def test_single_runs_are_compared(ablated, tmp_path, capsys):
     }
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "ablation.yaml", "thesis.txt"])
+def test_a_comparison_is_not_written_over_something_else(name, tmp_path, capsys):
+    (tmp_path / "tensorboard/runs/a/b").mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert ablate.main(["--compare", "a", "b", "--out", str(tmp_path)]) == 2
+    assert "is there already and is no comparison's" in capsys.readouterr().err
+    assert (tmp_path / "tensorboard/runs/a/b").is_dir()
+
+
+def test_a_report_that_cannot_be_written_is_told(reported, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("yolo_cosine.ablation.command.write_report", full)
+    assert ablate.main(["--report", str(reported)]) == 2
+    assert "the report cannot be written: No space left on device; make room" in capsys.readouterr().err
+
+
 def command(*arguments):
     return [sys.executable, "-m", "yolo_cosine.ablate", *arguments]
 
@@ -92,6 +112,28 @@ def test_an_ablation_that_is_killed_ends_with_the_same_table(kind, small_shapes,
     done = subprocess.run(command("--cfg", str(spec), "threads=1"), env=CPU, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert rows(folder) == rows(reported)
+
+
+def test_ctrl_c_at_a_terminal_while_everything_is_being_imported(small_shapes, tmp_path):
+    spec = write_spec(tmp_path, small_shapes)
+    process = subprocess.Popen(
+        command("--cfg", str(spec), "threads=1"), env=CPU, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    process.stdout.readline()  # the first run begins
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells all processes
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in told
+    assert told.endswith(f"The same command goes on:\n  python -m yolo_cosine.ablate --cfg {spec} threads=1\n")
+
+
+def test_what_a_run_had_not_written_when_it_was_killed_is_made_later(ablated, reported):
+    ablation, plan, _ = ablated
+    spec, file = ablation.folder.parent.parent / "tiny.yaml", plan.runs[0].folder / IMAGE_INTERVALS
+    before, intervals = rows(reported), file.read_text()
+    file.unlink()
+    assert ablate.main(["--cfg", str(spec), "threads=1"]) == 0
+    assert file.read_text() == intervals and rows(reported) == before
 
 
 def test_more_seeds_are_added_to_what_is_there(small_shapes, tmp_path):

@@ -80,7 +80,7 @@ def test_what_runs_share_makes_a_tree(one, other, third):
         {"optimizer": "AdamW"}, {"mosaic": 0.5}, {"hsv_h": 0.0}, {"precision": "fp32"}, {"freeze": 3}, {"box": 5.0},
         {"clip_norm": 0.0}, {"ema_decay": 0.99}, {"eval_every": "2ep"}, {"patience": 3}, {"conf": 0.01}, {"weights": "a.pt"},
         {"lr_factors": {"bias": 2.0}}, {"plateau": {"patience": 2}}, {"nonfinite": {"skips": 0}}, {"log_every": 5},
-        {"deterministic": False}, {"data": "coco"}, {"momentum": 0.0}, {"max_det": 100}, {"lr0": 0.02, "warmup_start": 0.5},
+        {"deterministic": False}, {"data": "coco"}, {"momentum": 0.0}, {"max_det": 100}, {"checkpoint": {"every": "2ep"}}, {"lr0": 0.02, "warmup_start": 0.5},
     ],
     ids=str,
 )  # fmt: skip

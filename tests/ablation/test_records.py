@@ -37,6 +37,9 @@ def told(run, *extra, at=None, end="finished"):
     return [*stream[:place], *extra, *stream[place:]]
 
 
+LONG = ("x" * 300, "字" * 99)
+
+
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
@@ -51,7 +54,7 @@ def test_most_names_of_variants_are_names_of_folders(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["a/b", "..", "", "tensorboard", "TensorBoard", "a b", "a\\b", "-x", "x.", "nul", "x" * 300, "字" * 99, "a:b", "\n"]
+    "name", ["a/b", "..", "", "tensorboard", "TensorBoard", "a b", "a\\b", "-x", "x.", "nul", *LONG, "a:b", "\n"]
 )
 def test_other_names_are_made_safe_and_stay_apart(name, tmp_path):
     safe = safe_name(name)

@@ -37,9 +37,9 @@ def test_every_shipped_ablation_loads(path):
 
 
 def test_a_variant_is_the_base_with_its_keys(tmp_path):
-    write(tmp_path, {"epochs": 7, "lr0": 0.02, "nonfinite": {"skips": 1}}, "base.yaml")
+    write(tmp_path, {"epochs": 7, "lr0": 0.02, "nonfinite": {"skips": 1}, "seed": 4, "name": "mine"}, "base.yaml")
     variants = {**TWO, "c": {"nonfinite": {"rewinds": 0}, "curve": "cosine"}}
-    ablation = load(tmp_path, base="base.yaml", set={"lr0": 0.03, "seed": 4}, variants=variants)
+    ablation = load(tmp_path, base="base.yaml", set={"lr0": 0.03}, variants=variants)
     configs = ablation.configs
     assert [c.epochs for c in configs.values()] == [7] * 3 and [c.lr0 for c in configs.values()] == [0.03] * 3
     assert (configs["a"].curve, configs["b"].curve) == ("cosine", "linear")
@@ -116,6 +116,7 @@ def test_what_is_saved_is_the_same_ablation(tmp_path):
         ({"variants": {" ": {}, "b": {}}}, r"a variant has an empty name"),
         ({"base": "none.yaml"}, r"none\.yaml"),
         ({"base": {"epochs": 0}}, r"epochs: 0 should be"),
+        ({"set": {"seed": 3}}, r"set\.seed: is not for a variant to say; write it in seeds"),
         ({"set": {"time": "2h"}}, r"time: 2h makes the length of a run depend on how fast it was"),
         ({"seeds": 0}, r"seeds: 0 should be"),
         ({"seeds": []}, r"seeds: there are none"),

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from yolo_cosine.ablation.collect import read_results
@@ -27,6 +28,7 @@ from yolo_cosine.ablation.verdict import decide
 from yolo_cosine.config.load import parse_overrides
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.errors import Interrupted, UserError
+from yolo_cosine.files import IMAGE_INTERVALS
 from yolo_cosine.report.ablation_report import write_report
 
 
@@ -42,8 +44,10 @@ def plan_only(path: str, overrides: Sequence[str]) -> int:
 
 def train_all(path: str, overrides: Sequence[str]) -> int:
     """Train what is not trained yet, and report."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("torchrun: an ablation starts the processes of its runs itself; start it without, or write executor: ray")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun: an ablation starts the processes of its runs itself; start it without, or write executor: ray"
+        )
     ablation = load_ablation(path, overrides)
     plan = _plan(ablation)
     resources = find_resources(ablation, plan)
@@ -67,7 +71,7 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
         same = shlex.join(["--cfg", path, *overrides])
         text = f"stopped; every run is saved. The same command goes on:\n  python -m yolo_cosine.ablate {same}"
         raise Interrupted(asked[0], text)
-    return 1 if loop.failed else 0
+    return 1 if loop.failed or loop.interrupted else 0
 
 
 def report_anew(folder: str, overrides: Sequence[str]) -> int:
@@ -87,6 +91,7 @@ def compare(run_dirs: Sequence[str], overrides: Sequence[str], out: str | None) 
     if unknown:
         raise UserError(f"--compare: {unknown[0]}: there is no such key; the keys are {', '.join(sorted(known))}")
     folder = Path(out or "runs/comparison")
+    _check_own(folder)
     _report(compare_runs([Path(r) for r in run_dirs], folder=folder, **given))
     return 0
 
@@ -114,6 +119,18 @@ def _report(results: AblationResults, in_words: bool = True) -> None:
     print(f"curves  tensorboard --logdir {results.folder} --host localhost")
 
 
+def _check_own(folder: Path) -> None:
+    """Refuse to write a comparison, with a TensorBoard log of its own, over what is none.
+
+    Raises:
+        UserError: if that would be so.
+    """
+    others = ("config.yaml", "metrics.jsonl", "ablation.yaml")  # of a run, of an ablation
+    earlier = (folder / "report.md").is_file() and not any((folder / name).exists() for name in others)
+    if folder.exists() and not earlier and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"--out: {folder} is there already and is no comparison's; name another folder")
+
+
 def _plan(ablation: Ablation) -> Plan:
     from yolo_cosine.data.dataset import open_dataset
 
@@ -122,9 +139,14 @@ def _plan(ablation: Ablation) -> Plan:
 
 
 def _is_end_to_end(config: RunConfig) -> bool:
+    return _has_end_to_end_head(config.model)
+
+
+@lru_cache
+def _has_end_to_end_head(model: str) -> bool:
     from yolo_cosine.model import detector
 
-    return detector.is_end_to_end(detector.build_detector(config.model, ("object",)))
+    return detector.is_end_to_end(detector.build_detector(model, ("object",)))
 
 
 def _executor(ablation: Ablation, resources: Resources) -> Executor:
@@ -142,7 +164,10 @@ def _finished(ablation: Ablation, plan: Plan) -> dict[Key, float]:
     done = {}
     for run in plan.runs:
         result = read_run(run.folder, run.variant, run.seed, ablation.select)
-        if result.state in {"finished", "stopped early"}:
+        whole = result.state in {"finished", "stopped early"}
+        # it comes after the last line of the record, and a run that was killed between the two makes it now
+        derived = not result.config.get("image_resamples") or (run.folder / IMAGE_INTERVALS).is_file()
+        if whole and derived:
             done[run.key] = result.value(ablation.metric)
     return done
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import shutil
 import signal
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
@@ -46,6 +49,14 @@ def run_processes() -> BaseContext:
     """Processes that are forked from a server that has imported everything, so that a run begins at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
+    # a terminal sends Ctrl-C to the server too, which does not ignore it before it has imported all of that
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
     return context
 
 
@@ -112,8 +123,9 @@ def _work(job: Job, gpu: str | None, answer: Connection) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     stop_with_parent()
     done = run_job(job)
-    answer.send(done)
-    answer.close()
+    with suppress(OSError):  # nobody listens any more
+        answer.send(done)
+        answer.close()
 
 
 def exit_words(code: int | None) -> str:

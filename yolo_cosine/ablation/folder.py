@@ -27,7 +27,8 @@ def take_folder(ablation: Ablation, plan: Plan) -> RunLock:
         UserError: if the folder is of something else, of an ablation with other settings, or in use.
     """
     folder, lock = ablation.folder, RunLock()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _SPEC).is_file():
+    # a lock, or a part of a file, is what is left of this command where it was killed early
+    if not (folder / _SPEC).is_file() and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
         raise UserError(
             f"{folder}: is there already and is no ablation's; give the ablation another name, or other runs"
         )

@@ -21,6 +21,8 @@ from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
 _PATIENCE = 60.0  # seconds for a process to stop that trains a run which is begun here
 _LOOK = 0.5  # seconds between two looks whether it has
 
+_LONGEST = 4000  # letters of what a process tells of its end
+
 
 @dataclass(frozen=True)
 class Job:
@@ -56,10 +58,11 @@ def run_job(job: Job) -> Done:
             return Done(job, "interrupted", str(stop))
         except (UserError, TrainingFailed) as error:
             print(f"error: {error}", file=sys.stderr)
-            return Done(job, "failed", str(error))
+            return Done(job, "failed", str(error)[:_LONGEST])
         except Exception as error:  # a fault of ours, or of the machine: the other runs must not end for it
             traceback.print_exc()
-            return Done(job, "failed", f"{type(error).__name__}: {error}; the whole story is in {job.log}")
+            said = f"{type(error).__name__}: {error}"[:_LONGEST]
+            return Done(job, "failed", f"{said}; the whole story is in {job.log}")
     return Done(job, "finished")
 
 

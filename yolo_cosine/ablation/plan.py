@@ -168,7 +168,7 @@ def common_steps(one: SchedulePlan, other: SchedulePlan, end_to_end: Callable[[R
 _LOOKED_AT = set(ScheduleConfig.model_fields) - {"plateau", "lr_factors"} | {"epochs", "close_mosaic", "eval_every"}
 _ABOUT_FILES = {
     "name", "runs", "labels", "seed", "workers", "worker_timeout", "cache", "cache_dir", "tensorboard", "plots",
-    "predictions", "checkpoint", "trust_weights", "image_resamples",
+    "predictions", "trust_weights", "image_resamples",
 }  # fmt: skip
 
 
@@ -181,7 +181,11 @@ def _rest(plan: SchedulePlan) -> str:
     # an optimizer is built with it, and Adam keeps it where the schedule does not move it
     rest["nesterov"] = config.momentum > 0
     rest["beta1"] = config.momentum if config.optimizer == "AdamW" and not plan.schedule.beta1 else None
-    if config.optimizer == "MuSGD" and config.group_phases:
-        # it has groups that the plan does not, and they follow the curve where the others have phases of their own
+    if config.plateau is not None or config.optimizer == "MuSGD":
+        # a rate is multiplied once more, by a plateau's factor or by MuSGD's for the head, and may be rounded otherwise
+        rest["lr0"] = config.lr0
+    if config.optimizer == "MuSGD" and (config.group_phases or config.preset != "yolo-cosine"):
+        # it has groups that the plan does not: they follow the curve where the others have phases of their own, and a
+        # peer's schedule may be another one at their rates
         rest["schedule"] = config.model_dump(include=set(ScheduleConfig.model_fields))
     return json.dumps(rest, sort_keys=True, default=str)

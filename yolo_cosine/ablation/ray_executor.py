@@ -144,7 +144,7 @@ def _absolute(job: Job) -> Job:
     return dataclasses.replace(
         job,
         folder=os.path.abspath(job.folder),
-        config={**job.config, "runs": os.path.abspath(job.config["runs"])},
+        config={**job.config, **{k: os.path.abspath(job.config[k]) for k in ("runs", "cache_dir") if job.config[k]}},
         forks_from=tuple((os.path.abspath(folder), step) for folder, step in job.forks_from),
         log=os.path.abspath(job.log) if job.log else "",
     )

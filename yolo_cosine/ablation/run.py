@@ -10,7 +10,8 @@ from typing import Protocol
 from yolo_cosine.ablation.executor import Executor
 from yolo_cosine.ablation.job import Done, Job, is_begun
 from yolo_cosine.ablation.plan import Key, Plan, PlannedRun
-from yolo_cosine.engine.fork import fork_folder, load_fork
+from yolo_cosine.ablation.tail import steps_taken
+from yolo_cosine.engine.fork import fork_folder
 
 _TRIES = 3  # of a run whose process is gone without a word
 _LOOK = 1.0  # seconds between two looks at how far the runs are
@@ -76,10 +77,11 @@ class Loop:
         if not run.forks_from or is_begun(run.folder):
             return True
         owner, step = run.forks_from[0]
-        if load_fork(fork_folder(self._runs[owner].folder, step)) is not None:
-            return True
-        # where it will not come to be, what it begins from is an earlier fork, or nothing
-        return owner in self.finished or owner in self.failed or owner in self.interrupted
+        if owner not in self._running and owner not in {other.key for other in self._waiting}:
+            return True  # with what there is: an earlier fork, or nothing, where this one never came to be
+        # a fork gets its name when it is whole, and its owner goes on only then
+        passed = steps_taken(self._runs[owner].folder / "metrics.jsonl") or 0
+        return fork_folder(self._runs[owner].folder, step).is_dir() or passed > step + 1
 
     def _behind(self, run: PlannedRun) -> int:
         """Steps until the last of those is over that begin from it, or from one of these, if nothing has to wait."""

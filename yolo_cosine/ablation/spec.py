@@ -155,7 +155,8 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder
 def _base(keys: AblationKeys, path: Path, source: str) -> dict[str, Any]:
     base = read_layers(_beside(keys.base, path)) if isinstance(keys.base, str) else _layer(keys.base, path)
     base = merge({**_DEFAULTS, **base}, with_absolute_paths(keys.set, path.parent, Path.cwd()))
-    _refuse_own(base, f"{source}: set" if keys.set else f"{source}: base", ("seed", "name", "runs"))
+    _refuse_own(keys.set, f"{source}: set")
+    _refuse_own(base, f"{source}: base", ("seed", "name", "runs"))  # a run's file may well have these
     return {key: value for key, value in base.items() if key not in {"seed", "name", "runs"}}
 
 

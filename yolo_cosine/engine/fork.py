@@ -2,7 +2,8 @@
 
 A fork is a folder with what a run's folder had at that moment: the record, TensorBoard's log, the state and the best
 checkpoint until then. A run that begins from it is, from its next step on, what it would have been by itself, bit for bit:
-same weights, averages, optimizer, pending gradients, best so far. The run that is forked is not changed by it.
+same weights, averages, optimizer, pending gradients, best so far. The run that is forked is not changed by it. (A run that
+goes back for losses that are no numbers goes to its newest checkpoint, and one that was forked has one more, where it began.)
 """
 
 from __future__ import annotations
