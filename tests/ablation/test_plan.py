@@ -90,7 +90,7 @@ def test_runs_that_begin_differently_share_nothing(keys):
 
 @pytest.mark.parametrize(
     "keys",
-    [{"workers": 4}, {"cache": "none"}, {"cache_dir": "a"}, {"name": "a"}, {"checkpoint": {"every": "2ep"}}],
+    [{"workers": 4}, {"cache": "none"}, {"cache_dir": "a"}, {"name": "a"}, {"predictions": False}],
     ids=str,
 )
 def test_what_changes_no_number_is_shared(keys):
