@@ -56,9 +56,9 @@ def loop_of(plan, places=2, **keys):
     return Loop(plan, LocalExecutor(places), Listener(), 1, set(), **keys)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ablated(tmp_path_factory, small_shapes):
-    """A tiny ablation, trained: its specification, its plan and the loop that trained it."""
+    """A tiny ablation, trained: its specification, its plan and the loop that trained it. Its runs are only looked at."""
     ablation = load_ablation(write_spec(tmp_path_factory.mktemp("ablated"), small_shapes))
     plan = plan_of(ablation)
     loop = loop_of(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,13 +128,15 @@ def test_ctrl_c_at_a_terminal_while_everything_is_being_imported(small_shapes, t
     assert told.endswith(f"The same command goes on:\n  python -m yolo_cosine.ablate --cfg {spec} threads=1\n")
 
 
-def test_what_a_run_had_not_written_when_it_was_killed_is_made_later(ablated, reported):
+def test_what_a_run_had_not_written_when_it_was_killed_is_made_later(ablated, reported, tmp_path):
     ablation, plan, _ = ablated
-    spec, file = ablation.folder.parent.parent / "tiny.yaml", plan.runs[0].folder / IMAGE_INTERVALS
-    before, intervals = rows(reported), file.read_text()
+    shutil.copytree(reported, tmp_path / "tiny")
+    file = tmp_path / "tiny" / plan.runs[0].folder.relative_to(reported) / IMAGE_INTERVALS
+    intervals = file.read_text()
     file.unlink()
-    assert ablate.main(["--cfg", str(spec), "threads=1"]) == 0
-    assert file.read_text() == intervals and rows(reported) == before
+    spec = ablation.folder.parent.parent / "tiny.yaml"
+    assert ablate.main(["--cfg", str(spec), "threads=1", f"runs={tmp_path}"]) == 0
+    assert file.read_text() == intervals and rows(tmp_path / "tiny") == rows(reported)
 
 
 def test_more_seeds_are_added_to_what_is_there(small_shapes, tmp_path):
