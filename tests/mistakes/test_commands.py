@@ -93,7 +93,7 @@ LINES = [  # the command, its arguments, what is said
     (dataset, ["fetch", "./data"], ["data: cannot be read: it is a folder", "name a YAML file"]),
     (dataset, ["fetch", "shapes", "--to", "run.yaml"], ["run.yaml: is there already", "name a new or empty folder"]),
     # --- all of them
-    (cli, ["trian"], ["'trian' is no command", "there are train, val"]),
+    (cli, ["trian"], ["'trian' is no command", "there are train, ablate, val"]),
     (cli, ["--fast"], ["'--fast' is no command"]),
     (cli, ["train", "--cfg", "ruin.yaml"], ["ruin.yaml: there is no such file"]),
     (cli, ["val"], ["--weights", "--data"]),

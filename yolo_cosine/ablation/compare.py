@@ -61,7 +61,7 @@ def compare_runs(
     notes += _unpaired(variants, base)
     ordered = tuple(
         kept.get(seed)
-        or RunResult(name, seed, run_folder(folder, name, seed, seeds), "waiting", "there is no such run")
+        or RunResult(name, seed, run_folder(folder, name, seed), "waiting", "there is no such run")
         for name, kept in variants.items()
         for seed in seeds
     )
