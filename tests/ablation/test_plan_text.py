@@ -104,8 +104,8 @@ def test_an_estimate_is_measured_and_leaves_nothing_behind(tmp_path, small_shape
     assert sorted(tmp_path.rglob("*")) == before and not multiprocessing.active_children()
     small, large = estimate.costs
     assert small.variants == ("small", "other curve") and large.variants == ("large",)
-    assert 0 < small.step < large.step and small.evaluation > 0 and small.start > 0
-    assert small.steps >= 2 and small.steps % 2 == 0  # whole updates
+    assert all(value > 0 for cost in (small, large) for value in (cost.step, cost.evaluation, cost.start))
+    assert small.steps >= 2  # an update has two; the mean of both processes
     assert estimate.evaluations == 6 * 4
     work = sum(
         2 * len(cost.variants) * (12 * cost.step + 4 * cost.evaluation) for cost in estimate.costs
