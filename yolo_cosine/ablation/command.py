@@ -18,7 +18,6 @@ from yolo_cosine.ablation.folder import saved_ablation, take_folder
 from yolo_cosine.ablation.overview import Overview
 from yolo_cosine.ablation.plan import Key, Plan, make_plan
 from yolo_cosine.ablation.plan_text import estimate_text, plan_text
-from yolo_cosine.ablation.records import read_run
 from yolo_cosine.ablation.resources import Resources, find_resources
 from yolo_cosine.ablation.results import AblationResults
 from yolo_cosine.ablation.run import Loop
@@ -54,8 +53,9 @@ def train_all(path: str, overrides: Sequence[str]) -> int:
     ablation = ablation.with_threads(resources.threads)
     lock = take_folder(ablation, plan)
     try:
-        write_overview(read_results(ablation.folder, ablation))  # so that a TensorBoard can be opened from the start
-        finished = _finished(ablation, plan)
+        so_far = read_results(ablation.folder, ablation)
+        write_overview(so_far)  # so that a TensorBoard can be opened from the start
+        finished = _finished(so_far)
         executor = _executor(ablation, resources)
         overview = Overview(plan, ablation.metric, executor.places, finished, select=ablation.select)
         with _asked_to_stop() as asked:
@@ -159,16 +159,15 @@ def _executor(ablation: Ablation, resources: Resources) -> Executor:
     return LocalExecutor(resources.places, resources.gpus)
 
 
-def _finished(ablation: Ablation, plan: Plan) -> dict[Key, float]:
+def _finished(results: AblationResults) -> dict[Key, float]:
     """The runs that have come to their end, with what counts of them."""
     done = {}
-    for run in plan.runs:
-        result = read_run(run.folder, run.variant, run.seed, ablation.select)
-        whole = result.state in {"finished", "stopped early"}
+    for run in results.runs:
+        whole = run.state in {"finished", "stopped early"}
         # it comes after the last line of the record, and a run that was killed between the two makes it now
-        derived = not result.config.get("image_resamples") or (run.folder / IMAGE_INTERVALS).is_file()
+        derived = not run.config.get("image_resamples") or (run.run_dir / IMAGE_INTERVALS).is_file()
         if whole and derived:
-            done[run.key] = result.value(ablation.metric)
+            done[run.variant, run.seed] = run.value(results.metric)
     return done
 
 

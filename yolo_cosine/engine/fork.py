@@ -54,7 +54,7 @@ def write_fork(trainer: Trainer) -> None:
             shutil.rmtree(rest, ignore_errors=True)
         checkpoints = CheckpointFolder(beside / "checkpoints")
         checkpoints.path.mkdir(parents=True)
-        _copy_what_was_told(trainer.run_dir, beside)
+        copy_told(trainer.run_dir, beside)
         best = trainer.saver.folder.best_after(progress.best_step)
         if best is not None and best.step < progress.step:
             for file in (best.path, best.path.with_suffix(".json")):
@@ -69,7 +69,12 @@ def write_fork(trainer: Trainer) -> None:
         trainer.emit(events.Notice(text, warning=True, step=progress.last_step))
 
 
-def _copy_what_was_told(run_dir: Path, folder: Path) -> None:
+def copy_told(run_dir: Path, folder: Path) -> None:
+    """Copy what a run has told: its record and TensorBoard's log, as far as they are there.
+
+    Raises:
+        OSError: if there is no room.
+    """
     if (run_dir / "metrics.jsonl").is_file():
         shutil.copyfile(run_dir / "metrics.jsonl", folder / "metrics.jsonl")
     if (run_dir / "tensorboard").is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from yolo_cosine.config.load import apply_overrides, dump_config, load_config
 from yolo_cosine.config.schema import HARMLESS, ExtensionConfig, RunConfig
 from yolo_cosine.config.yaml_text import parse_yaml
 from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint, pack_state, write_checkpoint
+from yolo_cosine.engine.fork import copy_told
 from yolo_cosine.engine.saving import finite_only
 from yolo_cosine.errors import UserError
 
@@ -196,14 +196,10 @@ def copy_past(source: Path, trainer: Trainer) -> list[str]:
         UserError: if there is no room.
     """
     run_dir, progress = trainer.run_dir, trainer.progress
-    record, logs = source / "metrics.jsonl", source / "tensorboard"
     is_best = progress.best_step is not None and progress.best_step == progress.last_step  # of the state itself
     best = None if is_best else CheckpointFolder(source / "checkpoints").best_after(progress.best_step)
     try:
-        if record.is_file():
-            shutil.copyfile(record, run_dir / "metrics.jsonl")
-        if logs.is_dir():
-            shutil.copytree(logs, run_dir / "tensorboard")
+        copy_told(source, run_dir)
         if best is not None:
             state = {**load_checkpoint(best.path), "config": dump_config(trainer.config)}
             metrics = finite_only(progress.best_scalars)
