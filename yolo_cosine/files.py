@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # no POSIX system; then nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
 IMAGE_INTERVALS = "image_intervals.json"  # in a run's folder, where `image_resamples` asked for it
 
 
@@ -56,3 +61,36 @@ def sync_folder(folder: Path) -> None:
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
+
+
+class FileLock:
+    """A lock that one process has at a time. The system lets it go when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this has the lock."""
+        return self._file is not None
+
+    def take(self) -> bool:
+        """Whether nobody else has the lock: it is this one's now, or there are no locks to be had here, and so no others."""
+        if self.held or fcntl is None:
+            return True
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            return False
+        except OSError:  # a full disk, a folder of somebody else's, a file system without locks
+            self.release()
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -512,13 +512,13 @@ def test_of_several_at_once_one_builds(index, folder):
 @pytest.mark.parametrize("how", ["no module", "not supported"])
 def test_where_there_are_no_locks_both_build(index, folder, monkeypatch, reads, how):
     if how == "no module":
-        monkeypatch.setattr(shared, "fcntl", None)
+        monkeypatch.setattr("yolo_cosine.files.fcntl", None)
     else:
 
         def flock(*args):
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr(shared.fcntl, "flock", flock)
+        monkeypatch.setattr("yolo_cosine.files.fcntl.flock", flock)
     inner = []
 
     def in_between(*args, **keys):

@@ -23,12 +23,7 @@ from yolo_cosine.data.image_files import in_threads
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.mapped import MappedImages, open_mapped, write_mapped
 from yolo_cosine.errors import UserError
-from yolo_cosine.files import sync_folder
-
-try:
-    import fcntl
-except ImportError:  # no POSIX system; then nobody is kept out
-    fcntl = None  # type: ignore[assignment]
+from yolo_cosine.files import FileLock, sync_folder
 
 _DECODING = 1  # to be raised when the same files come to be decoded into other pixels, or laid out in another way
 _SHARE = 0.9  # of the free disk may be filled: runs save themselves there, too
@@ -101,7 +96,7 @@ def shared_images(
     if (images := there()) is not None:
         return images
     _make(folder)
-    lock = _Lock(path.with_suffix(".lock"))
+    lock = FileLock(path.with_suffix(".lock"))
     try:
         if not lock.take():
             say(f"{index.source}: another process is decoding its images into {path}; waiting for it")
@@ -183,40 +178,8 @@ def _remove_left(path: Path) -> None:
     """Remove what was left, in the file's folder, by processes that were killed while they built: their locks can be had."""
     for left in path.parent.glob("*.unfinished"):
         name = left.name.partition(".")[0]
-        lock = _Lock(path.with_name(f"{name}.lock"))
+        lock = FileLock(path.with_name(f"{name}.lock"))
         if name == path.stem or (lock.take() and lock.held):
             with suppress(OSError):
                 left.unlink()
         lock.release()
-
-
-class _Lock:
-    """Who has it builds the file. The system lets it go when the process ends, however it ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: int | None = None
-
-    @property
-    def held(self) -> bool:
-        return self._file is not None
-
-    def take(self) -> bool:
-        """Whether this process may build: it has the lock now, or there are no locks to be had here, and so no others."""
-        if fcntl is None:
-            return True
-        try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            return False
-        except OSError:  # a full disk, a folder of somebody else's, a file system without locks
-            self.release()
-        return True
-
-    def release(self) -> None:
-        """Let it go."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
