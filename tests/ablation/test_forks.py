@@ -20,7 +20,7 @@ def loop(tmp_path):
     for name in (fork_folder(first.folder, 8), first.folder / "forks/.step-00000007.tmp"):
         name.mkdir(parents=True)
     watcher = SimpleNamespace(ended=lambda run, done: None)
-    return Loop(Plan((first, second), {}, {}), None, watcher, 1, set())
+    return Loop(Plan((first, second), {}), None, watcher, 1, set())
 
 
 def end(loop, run, outcome, asked=False):

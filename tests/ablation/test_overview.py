@@ -44,7 +44,7 @@ def planned(folder, variants, seeds=(0,), steps=100, shared=0):
         for k, name in enumerate(variants)
         for seed in seeds
     ]  # fmt: skip
-    return Plan(tuple(runs), dict.fromkeys(variants), dict.fromkeys(variants, 10))
+    return Plan(tuple(runs), dict.fromkeys(variants))
 
 
 def write(run, *records, torn=""):

@@ -19,7 +19,7 @@ from yolo_cosine.ablation.executor import exit_words, run_processes
 from yolo_cosine.ablation.forecast import seconds_left
 from yolo_cosine.ablation.job import stop_with_parent
 from yolo_cosine.ablation.plan import Plan, PlannedRun
-from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.duration import interval_steps
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.errors import TrainingFailed, UserError
 
@@ -110,7 +110,7 @@ def _kind(plan: Plan, variant: str) -> str:
 
 def _evaluations(plan: Plan, run: PlannedRun, first: int, last: int) -> int:
     """How many evaluations follow the steps from number `first` to `last - 1`."""
-    every = max(parse_duration(run.config.eval_every).steps(plan.steps_per_epoch[run.variant], run.steps), 1)
+    every = interval_steps(run.config.eval_every, plan.schedules[run.variant].steps_per_epoch, run.steps)
     at_the_end = last == run.steps and last > first and last % every != 0
     return last // every - first // every + at_the_end
 

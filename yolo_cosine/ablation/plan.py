@@ -15,7 +15,7 @@ from pathlib import Path
 
 from yolo_cosine.ablation.places import log_file, run_folder
 from yolo_cosine.ablation.spec import Ablation
-from yolo_cosine.config.duration import parse_duration
+from yolo_cosine.config.duration import interval_steps
 from yolo_cosine.config.schema import RunConfig, ScheduleConfig
 from yolo_cosine.schedules.agree import agree_until
 from yolo_cosine.schedules.table import SchedulePlan
@@ -54,7 +54,6 @@ class Plan:
 
     runs: tuple[PlannedRun, ...]
     schedules: Mapping[str, SchedulePlan]  # of each variant
-    steps_per_epoch: Mapping[str, int]  # of each variant
 
     @property
     def steps(self) -> int:
@@ -80,10 +79,10 @@ def make_plan(
     Raises:
         InvalidSchedule: for a schedule that cannot be, naming the variant.
     """
-    plans, per_epoch = {}, {}
-    for name, config in ablation.configs.items():
-        per_epoch[name] = -(-train_images[config.data] // config.batch)
-        plans[name] = SchedulePlan.of(config, per_epoch[name], name)
+    plans = {
+        name: SchedulePlan.of(config, -(-train_images[config.data] // config.batch), name)
+        for name, config in ablation.configs.items()
+    }
     shares = _shares(list(plans.values()), end_to_end) if ablation.keys.share else {name: [] for name in plans}
     needed: dict[str, set[int]] = {name: set() for name in plans}
     for owners in shares.values():
@@ -103,7 +102,7 @@ def make_plan(
         for name in order
         for seed in ablation.seeds
     ]  # fmt: skip
-    return Plan(_parents_first(runs), plans, per_epoch)
+    return Plan(_parents_first(runs), plans)
 
 
 def _config_of(ablation: Ablation, variant: str, seed: int) -> RunConfig:
@@ -177,7 +176,7 @@ def _rest(plan: SchedulePlan) -> str:
     config = plan.config
     rest = {k: v for k, v in config.model_dump().items() if k not in _LOOKED_AT | _ABOUT_FILES}
     rest["steps_per_epoch"] = plan.steps_per_epoch
-    rest["eval_every"] = max(parse_duration(config.eval_every).steps(plan.steps_per_epoch, plan.schedule.steps), 1)
+    rest["eval_every"] = interval_steps(config.eval_every, plan.steps_per_epoch, plan.schedule.steps)
     # an optimizer is built with it, and Adam keeps it where the schedule does not move it
     rest["nesterov"] = config.momentum > 0
     rest["beta1"] = config.momentum if config.optimizer == "AdamW" and not plan.schedule.beta1 else None

@@ -18,7 +18,15 @@ from pydantic import Field
 
 from yolo_cosine import events
 from yolo_cosine.config.explain import validate
-from yolo_cosine.config.load import check_together, merge, parse_overrides, read_layers, with_absolute_paths
+from yolo_cosine.config.load import (
+    check_together,
+    layered,
+    merge,
+    nested_keys,
+    parse_overrides,
+    read_layers,
+    with_absolute_paths,
+)
 from yolo_cosine.config.schema import KeyGroup, RunConfig
 from yolo_cosine.config.yaml_text import read_yaml
 from yolo_cosine.errors import UserError, some_of
@@ -153,7 +161,7 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder
 
 
 def _base(keys: AblationKeys, path: Path, source: str) -> dict[str, Any]:
-    base = read_layers(_beside(keys.base, path)) if isinstance(keys.base, str) else _layer(keys.base, path)
+    base = read_layers(path.parent / keys.base) if isinstance(keys.base, str) else layered(keys.base, path)
     base = merge({**_DEFAULTS, **base}, with_absolute_paths(keys.set, path.parent, Path.cwd()))
     _refuse_own(keys.set, f"{source}: set")
     _refuse_own(base, f"{source}: base", ("seed", "name", "runs"))  # a run's file may well have these
@@ -162,7 +170,7 @@ def _base(keys: AblationKeys, path: Path, source: str) -> dict[str, Any]:
 
 def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str, Any]]:
     """The keys of every variant: the named ones, the grid, or the grid of each named one."""
-    named = {name: _layer(own or {}, path) for name, own in keys.variants.items()}
+    named = {name: layered(own or {}, path) for name, own in keys.variants.items()}
     for name, own in named.items():
         if not name.strip():
             raise UserError(f"{source}: variants: a variant has an empty name; give it one")
@@ -173,10 +181,7 @@ def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str
         for values in itertools.product(*keys.grid.values()):
             cell: dict[str, Any] = {}
             for key, value in zip(keys.grid, values, strict=True):
-                nested = value
-                for part in reversed(key.split(".")):
-                    nested = {part: nested}
-                cell = merge(cell, nested)
+                cell = merge(cell, nested_keys(key.split("."), value))
             words = " ".join(f"{key}={_short(value)}" for key, value in zip(keys.grid, values, strict=True))
             variant = " ".join(part for part in (name, words) if part)
             same = sum(other == variant or other.startswith(f"{variant} #") for other in result)  # shortened to the same
@@ -188,21 +193,6 @@ def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str
             "variants: {NAME: {key: value}, ...} or grid: {key: [value, value]}"
         )
     return result
-
-
-def _layer(own: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Keys over those of the file that they extend."""
-    own = dict(own)
-    parent = own.pop("extends", None)
-    if parent is not None and not isinstance(parent, str):
-        raise UserError(f"{path}: extends: {parent!r} is no file name; name one YAML file")
-    own = with_absolute_paths(own, path.parent, Path.cwd())
-    return merge(read_layers(_beside(parent, path)), own) if parent is not None else own
-
-
-def _beside(name: str, path: Path) -> Path:
-    """A file that a specification names: relative to it, as everywhere."""
-    return path.parent / name
 
 
 def _refuse_own(keys: Iterable[str], place: str, allowed: Iterable[str] = ()) -> None:

@@ -51,6 +51,11 @@ def parse_duration(text: str, whole_steps: bool = True) -> Duration:
     return Duration(value, unit)
 
 
+def interval_steps(text: str, steps_per_epoch: int, total_steps: int) -> int:
+    """Steps from one time to the next of what is done every `1ep`, `500it` or `5%`: at least 1."""
+    return max(parse_duration(text).steps(steps_per_epoch, total_steps), 1)
+
+
 _TIME = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h)\s*")
 
 

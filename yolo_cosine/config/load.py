@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,24 @@ def read_layers(path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
         content = read_yaml(path)
     except UserError as error:
         raise UserError(f"{chain[-1]}: extends: {error}" if chain else str(error)) from None
-    parent = content.pop("extends", None)
+    return layered(content, path, (*chain, path))
+
+
+def layered(content: Mapping[str, Any], path: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Keys that stand in the file `path`, over those of the file that they extend.
+
+    Args:
+        chain: the files that led here.
+
+    Raises:
+        UserError: as `read_layers` does.
+    """
+    own = dict(content)
+    parent = own.pop("extends", None)
     if parent is not None and not isinstance(parent, str):
         raise UserError(f"{path}: extends: {parent!r} is no file name; name one YAML file")
-    content = with_absolute_paths(content, path.parent, Path.cwd())
-    if parent is None:
-        return content
-    return merge(read_layers(path.parent / parent, (*chain, path)), content)
+    own = with_absolute_paths(own, path.parent, Path.cwd())
+    return own if parent is None else merge(read_layers(path.parent / parent, chain), own)
 
 
 def with_absolute_paths(content: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
@@ -74,10 +85,15 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
         if parts == ["extends"]:
             raise UserError(f"command line: {argument}: a file extends another; name {value} as the configuration")
         nested = parse_yaml(value, f"command line: {key}") if value.strip() else None
-        for part in reversed(parts):
-            nested = {part: nested}
-        overrides = merge(overrides, nested)
+        overrides = merge(overrides, nested_keys(parts, nested))
     return overrides
+
+
+def nested_keys(parts: Sequence[str], value: Any) -> Any:
+    """`{"a": {"b": value}}` for the parts of `a.b`."""
+    for part in reversed(parts):
+        value = {part: value}
+    return value
 
 
 def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -> RunConfig:

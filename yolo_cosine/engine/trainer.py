@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from yolo_cosine import events
-from yolo_cosine.config.duration import parse_duration, parse_time
+from yolo_cosine.config.duration import interval_steps, parse_time
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
 from yolo_cosine.engine.apply import AppliedSchedule, applied
@@ -93,9 +93,9 @@ class Trainer:
     def set_intervals(self) -> None:
         """Turn the durations of the configuration into steps of a run of this length."""
         spe, steps, every = self.steps_per_epoch, self.schedule.steps, self.config.checkpoint.every
-        self.eval_every = max(parse_duration(self.config.eval_every).steps(spe, steps), 1)
+        self.eval_every = interval_steps(self.config.eval_every, spe, steps)
         self._save_seconds = parse_time(every)
-        self._save_steps = 1 if self._save_seconds else max(parse_duration(every).steps(spe, steps), 1)
+        self._save_steps = 1 if self._save_seconds else interval_steps(every, spe, steps)
 
     @property
     def steps_per_epoch(self) -> int:
