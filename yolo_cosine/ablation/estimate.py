@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from yolo_cosine.ablation.executor import exit_words, run_processes
+from yolo_cosine.ablation.executor import begin_process, exit_words, run_processes
 from yolo_cosine.ablation.forecast import seconds_left
-from yolo_cosine.ablation.job import stop_with_parent
+from yolo_cosine.ablation.job import use_threads
 from yolo_cosine.ablation.plan import Plan, PlannedRun
 from yolo_cosine.config.duration import interval_steps
 from yolo_cosine.config.schema import RunConfig
@@ -166,10 +166,7 @@ def _work(
     config: dict[str, Any], gpu: str | None, threads: int | None, seconds: float, together: Any, answer: Connection
 ) -> None:
     """A process that measures, beside others that do the same."""
-    os.setsid()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    stop_with_parent()
+    begin_process(gpu)
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(silence, stream.fileno())
@@ -190,8 +187,7 @@ def _work(
 
 def _times(keys: dict[str, Any], threads: int | None, seconds: float, together: Any) -> dict[str, Any]:
     """Build a trainer, take steps, evaluate."""
-    if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+    use_threads(threads)
     import torch
 
     from yolo_cosine.engine.build import build_trainer
@@ -199,9 +195,9 @@ def _times(keys: dict[str, Any], threads: int | None, seconds: float, together: 
     from yolo_cosine.engine.precision import resolve_device, resolve_precision
     from yolo_cosine.model import detector
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    config = RunConfig.model_validate({**keys, "cache": "auto" if keys["cache"] == "disk" else keys["cache"], "cache_dir": None})
+    config = RunConfig.model_validate(
+        {**keys, "cache": "auto" if keys["cache"] == "disk" else keys["cache"], "cache_dir": None}
+    )
     precision = resolve_precision(config.precision, resolve_device(config.device))
     began = time.perf_counter()
     # it is never written to the folder, and the weights of a checkpoint would train no faster

@@ -116,12 +116,18 @@ class LocalExecutor:
             shutil.rmtree(self._shared, ignore_errors=True)
 
 
-def _work(job: Job, gpu: str | None, answer: Connection) -> None:
-    """A run's process."""
+def begin_process(gpu: str | None) -> None:
+    """What a process does first that was started to train: it is a session of its own, with one GPU if it is given one,
+    and stops when the one that started it is gone."""
     os.setsid()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     stop_with_parent()
+
+
+def _work(job: Job, gpu: str | None, answer: Connection) -> None:
+    """A run's process."""
+    begin_process(gpu)
     done = run_job(job)
     with suppress(OSError):  # nobody listens any more
         answer.send(done)

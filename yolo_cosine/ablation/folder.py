@@ -6,12 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from yolo_cosine.ablation.job import is_begun
+from yolo_cosine.ablation.job import changed_settings, is_begun
 from yolo_cosine.ablation.plan import Plan
 from yolo_cosine.ablation.spec import Ablation, load_ablation
-from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.lock import RunLock
-from yolo_cosine.engine.resume import changed_keys
 from yolo_cosine.errors import UserError, some_of
 from yolo_cosine.files import replace_file
 
@@ -74,11 +72,8 @@ def saved_threads(folder: Path) -> int | None:
 def _check_runs(folder: Path, plan: Plan) -> None:
     wrong = []
     for run in plan.runs:
-        if is_begun(run.folder):
-            changed = changed_keys(load_config(run.folder / "config.yaml"), run.config)
-            if changed:
-                said = ", ".join(f"{key} was {was!r} and is {now!r} now" for key, (was, now) in changed.items())
-                wrong.append(f"{run.variant}, seed {run.seed}: {said}")
+        if is_begun(run.folder) and (said := changed_settings(run.folder, run.config)):
+            wrong.append(f"{run.variant}, seed {run.seed}: {said}")
     if wrong:
         raise UserError(
             f"{folder}: its runs were begun with other settings ({some_of(wrong, separator='; ')}); put them back, or give the "

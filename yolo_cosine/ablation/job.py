@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
 
+if TYPE_CHECKING:
+    from yolo_cosine.config.schema import RunConfig
+
 _PATIENCE = 60.0  # seconds for a process to stop that trains a run which is begun here
 _LOOK = 0.5  # seconds between two looks whether it has
-
 _LONGEST = 4000  # letters of what a process tells of its end
 
 
@@ -67,17 +69,12 @@ def run_job(job: Job) -> Done:
 
 
 def _train(job: Job) -> None:
-    if job.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(job.threads)
-    import torch  # only now: it takes seconds
-
+    use_threads(job.threads)
     from yolo_cosine.config.explain import validate
     from yolo_cosine.engine.fork import fork_folder, load_fork
     from yolo_cosine.engine.resume import resume
     from yolo_cosine.engine.run import Start, train
 
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
     config = validate(job.config, f"{job.variant}, seed {job.seed}")
     folder = Path(job.folder)
     begin = partial(
@@ -85,7 +82,10 @@ def _train(job: Job) -> None:
     )
     _wait_until_free(folder)
     if is_begun(folder):
-        _check_same(folder, job)
+        if said := changed_settings(folder, config):
+            raise UserError(
+                f"{folder}: was begun with other settings: {said}; put them back, or give the ablation another name"
+            )
         found = resume(folder, [], None)
         train(found.config, begin(folder, found.state, notes=found.notes, warnings=found.warnings))
         return
@@ -175,17 +175,23 @@ def _remove_unbegun(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _check_same(folder: Path, job: Job) -> None:
+def changed_settings(folder: Path, config: RunConfig) -> str:
+    """In words, what a run that is there was begun with, and would be another now; empty where that is nothing."""
     from yolo_cosine.config.load import load_config
     from yolo_cosine.engine.resume import changed_keys
 
-    before = load_config(folder / "config.yaml")
-    changed = changed_keys(before, type(before).model_validate(job.config))
-    if changed:
-        said = ", ".join(f"{key} (was {a!r}, now {b!r})" for key, (a, b) in changed.items())
-        raise UserError(
-            f"{folder}: was begun with other settings: {said}; put them back, or give the ablation another name"
-        )
+    changed = changed_keys(load_config(folder / "config.yaml"), config)
+    return ", ".join(f"{key} was {before!r} and is {now!r} now" for key, (before, now) in changed.items())
+
+
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch compute with so many threads in this process; None for its own choice."""
+    if threads is None:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch  # only now: it takes seconds
+
+    torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,8 @@ class AblationKeys(KeyGroup):
     share: bool = Field(True, description="Train what runs have in common once. The result is the same without.")
     executor: Literal["local", "ray"] = Field("local", description="Where runs are trained: here, or on a Ray cluster.")
     parallel: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="Runs at a time. auto: on the CPU one for each core; on GPUs as many as train the most, measured."
+        "auto",
+        description="Runs at a time. auto: on the CPU one for each core; on GPUs as many as train the most, measured.",
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Threads of a run on the CPU. auto: the cores, shared among the runs at a time."
@@ -135,7 +136,9 @@ def load_ablation(path: str | os.PathLike, overrides: Iterable[str] = (), folder
     content = read_yaml(path)
     source = str(path) + (f" with {' '.join(overrides)}" if changes else "")
     if isinstance(content.get("base"), str) and isinstance(changes.get("base"), Mapping):
-        raise UserError(f"{source}: base: is a file, and its keys cannot be overridden; write set.KEY=value for all runs")
+        raise UserError(
+            f"{source}: base: is a file, and its keys cannot be overridden; write set.KEY=value for all runs"
+        )
     content = merge(content, changes)
     keys: AblationKeys = validate(content, source, AblationKeys)
     base = _base(keys, path, source)
@@ -184,7 +187,9 @@ def _variants(keys: AblationKeys, path: Path, source: str) -> dict[str, dict[str
                 cell = merge(cell, nested_keys(key.split("."), value))
             words = " ".join(f"{key}={_short(value)}" for key, value in zip(keys.grid, values, strict=True))
             variant = " ".join(part for part in (name, words) if part)
-            same = sum(other == variant or other.startswith(f"{variant} #") for other in result)  # shortened to the same
+            same = sum(
+                other == variant or other.startswith(f"{variant} #") for other in result
+            )  # shortened to the same
             cell = with_absolute_paths(cell, path.parent, Path.cwd())
             result[f"{variant} #{same + 1}" if same else variant] = merge(own, cell)
     if len(result) < 2:
