@@ -116,7 +116,7 @@ class Filling:
         self.happened = True
         self.disk.fill(process, self.leave)
         until = time.monotonic() + (300 if self.steps is None else self.steps * pace)
-        while not process.wait(0.02) and time.monotonic() < until:
+        while not process.wait(0.002 if self.greedy else 0.02) and time.monotonic() < until:
             if self.greedy:
                 self.disk.fill(process, self.leave)
         if self.steps is not None:
