@@ -19,6 +19,7 @@ from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_wo
 from yolo_cosine.engine.environment import environment_notes
 from yolo_cosine.engine.inputs import share_batches
 from yolo_cosine.engine.lock import RunLock
+from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
@@ -71,6 +72,8 @@ def train(config: RunConfig, start: Start | None = None) -> Path:
 def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     world = join_world(device, config.batch)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     begun: Trainer | None = None

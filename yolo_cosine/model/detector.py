@@ -16,7 +16,7 @@ import torch
 import ultralytics
 from torch import Tensor, nn
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import Conv, Detect
 from ultralytics.utils import LOGGER
 
 from yolo_cosine.errors import UserError
@@ -118,6 +118,11 @@ def train_mode(model: nn.Module, frozen_layers: int | list[int] | None) -> None:
         for module in model.model[layer].modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
+
+
+def convolutions(model: nn.Module) -> Iterator[Conv]:
+    """Ultralytics' blocks that compute `act(bn(conv(x)))`, and nothing else."""
+    return (m for m in model.modules() if isinstance(m, Conv) and type(m).forward is Conv.forward)
 
 
 def float32_outputs(outputs: Any) -> Any:
