@@ -141,6 +141,8 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"--target-map: {args.target_map:g} is no mAP; write a number between 0 and 1, as 0.55")
     if args.ceiling_steps < 0:
         raise UserError(f"--ceiling-steps: {args.ceiling_steps} is no number of steps; write 0 or more")
+    if min(args.seeds) < 0:
+        raise UserError(f"--seeds: {min(args.seeds)} is no seed; write numbers from 0 on")
     if args.minutes is not None and args.minutes <= 0:
         raise UserError(f"--minutes: {args.minutes:g} is no time; write a number above 0")
     try:

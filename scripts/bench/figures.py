@@ -34,6 +34,7 @@ FIGURES = {
     "ceiling_images_per_second": Figure("ceiling of the step, img/s", 1),
     "share_of_ceiling": Figure("share of the ceiling", 3),
     "target_seconds": Figure("to the mAP50-95 asked for, s", 1, -1),
+    "threads": Figure("PyTorch's threads", 0),
 }
 
 
@@ -74,6 +75,7 @@ def figures(raw: Mapping[str, Any], target: float | None) -> dict[str, float | N
         "evaluation_seconds": statistics.median(evaluated) if evaluated else None,
         "evaluation_ratio": ratio,
         "ceiling_images_per_second": ceiling,
+        "threads": about.get("threads"),
         "share_of_ceiling": speed / ceiling if ceiling else None,
         **({} if target is None else {"target_seconds": min(reached, default=None)}),
     }
@@ -98,9 +100,10 @@ def summarize(runs: Sequence[Run]) -> dict[str, Any]:
         mode: {name: spread(list(values.values())) for name in FIGURES if (values := column(mode, name))}
         for mode in found
     }
-    for mode, rows in found.items():
-        if rows and all(row.get("target_seconds", 0) is None for row in rows.values()):
-            summary[mode]["target_seconds"] = NEVER
+    for mode, rows in found.items():  # a run may never come to the target
+        asked = sum("target_seconds" in row for row in rows.values())
+        if asked:
+            summary[mode]["target_seconds"] = {**summary[mode].get("target_seconds", NEVER), "of": asked}
     ratios: dict[str, Any] = {}
     for mode in [mode for mode in found if mode != "ours" and "ours" in found]:
         for name, figure in FIGURES.items():
@@ -138,7 +141,9 @@ def _cell(found: Mapping[str, Any] | None, digits: int, unit: str = "") -> str:
     if not found["n"]:
         return "not reached"
     text = f"{found['median']:,.{digits}f}{unit}"
-    return text if found["n"] == 1 else f"{text} ({found['low']:,.{digits}f}-{found['high']:,.{digits}f})"
+    if found["n"] > 1:
+        text += f" ({found['low']:,.{digits}f}-{found['high']:,.{digits}f})"
+    return text if found["n"] == found.get("of", found["n"]) else f"{text}, {found['n']} of {found['of']}"
 
 
 def profile_table(profile: Mapping[str, Any]) -> str:

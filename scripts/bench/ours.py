@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+from itertools import chain, count
 from typing import Any
 
 from bench.clock import Clock, synchronize
@@ -149,17 +150,14 @@ def profile(trainer, steps: int, trace: str) -> dict[str, Any]:
     profiler = torch.profiler.profile(activities=activities)
     detector.train_mode(trainer.model, trainer.config.freeze)
     middle, begun = trainer.schedule.steps // 2, 0.0
-    for k, batch in enumerate(trainer.loader.epoch(1)):
+    endless = chain.from_iterable(trainer.loader.epoch(epoch) for epoch in count())
+    for k, batch in zip(range(_WARMUP + steps), endless, strict=False):
         if k == _WARMUP:
             synchronize()
             profiler.start()
             begun = time.perf_counter()
         trainer.apply_schedule(middle)
         trainer.train_step(batch, middle)
-        if k == _WARMUP + steps - 1:
-            break
-    if not begun:
-        raise RuntimeError(f"--profile: an epoch has no {_WARMUP + 1} steps")
     synchronize()
     wall = time.perf_counter() - begun
     profiler.stop()
@@ -176,7 +174,7 @@ def profile(trainer, steps: int, trace: str) -> dict[str, Any]:
     for cost in largest:
         cost["share"] = cost["seconds"] / total if total else 0.0
     return {
-        "steps": k + 1 - _WARMUP, "wall_seconds": wall, "on": "GPU" if gpu else "CPU", "seconds": total, "largest": largest,
+        "steps": steps, "wall_seconds": wall, "on": "GPU" if gpu else "CPU", "seconds": total, "largest": largest,
         "trace": trace,
     }  # fmt: skip
 
