@@ -25,7 +25,7 @@ from bench.compare import WEIGHTS, compare, report
 from bench.data import prepare
 from bench.launch import ask
 from bench.modes import MODES, Setting
-from bench.runs import Bench, chosen_device, chosen_modes
+from bench.runs import Bench, chosen_device, chosen_modes, made_folder
 from bench.standin import NOTE
 
 from yolo_cosine.cli import check_output, run_command
@@ -95,7 +95,7 @@ def _prepare(args: argparse.Namespace, work: Path) -> tuple[dict[str, Any], Benc
     device = chosen_device(args.device, machine["hardware"]["gpus"])
     if args.mode == "ours" or args.mode not in chosen_modes(None, "cpu" if device == "cpu" else "cuda"):
         raise UserError(f"--mode: {args.mode!r} is no mode of Ultralytics on this device; write defaults or best")
-    work.mkdir(parents=True, exist_ok=True)
+    made_folder(work)
     data = prepare(args.data, None, work)
     about = {
         "hardware": machine["hardware"], "software": machine["software"], "data": data.about,

@@ -30,7 +30,7 @@ from bench.figures import profile_table, summarize, table
 from bench.launch import ask
 from bench.modes import MODES, Setting, available_cores
 from bench.photos import generate
-from bench.runs import Bench, chosen_device, chosen_modes
+from bench.runs import Bench, chosen_device, chosen_modes, made_folder
 from bench.standin import NOTE
 
 from yolo_cosine.cli import check_output, run_command
@@ -92,7 +92,7 @@ def _bench(args: argparse.Namespace) -> int:
     machine = ask("bench.machine")
     device = chosen_device(args.device, machine["hardware"]["gpus"])
     modes = chosen_modes(args.only, "cpu" if device == "cpu" else "cuda")
-    work = args.work.resolve()
+    work = made_folder(args.work)
     if args.generate:
         args.data = str(generate(work / f"photos-{args.generate}", args.generate, 0, available_cores()))
     data = prepare(args.data, args.limit, work)
@@ -145,10 +145,6 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"--seeds: {min(args.seeds)} is no seed; write numbers from 0 on")
     if args.minutes is not None and args.minutes <= 0:
         raise UserError(f"--minutes: {args.minutes:g} is no time; write a number above 0")
-    try:
-        args.work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--work: {args.work}: cannot be made: {error.strerror}; name another folder") from None
     ours, best = parse_overrides(args.ours), parse_overrides(args.best)
     load_config(None, args.ours)  # a wrong key or value
     unknown = sorted(best.keys() - _ultralytics_keys() - {"threads"})

@@ -140,3 +140,16 @@ def chosen_device(name: str, gpus: Mapping[int, str] | list[str]) -> str:
     if name == "cpu" or (number.isdigit() and int(number) < len(gpus)):
         return "cpu" if name == "cpu" else number
     raise UserError(f"--device: {name!r} is not here, there are {len(gpus)} GPU(s); write auto, cpu or a GPU's number")
+
+
+def made_folder(path: Path) -> Path:
+    """The folder `--work`, which is made where it is not there, as an absolute path.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--work: {path}: cannot be made: {error.strerror}; name another folder") from None
+    return path.resolve()

@@ -128,6 +128,13 @@ def test_devices():
             runs.chosen_device(name, ["A", "B"])
 
 
+def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--work: .* cannot be made"):
+        runs.made_folder(tmp_path / "file/work")
+    assert runs.made_folder(tmp_path / "a/b").is_dir()
+
+
 # --- what is noted ----------------------------------------------------------------------------------------------------
 
 
