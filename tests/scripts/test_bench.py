@@ -130,7 +130,7 @@ def test_devices():
 
 def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--work: .* cannot be made"):
+    with pytest.raises(UserError, match=r"--work: .* cannot be made"):
         runs.made_folder(tmp_path / "file/work")
     assert runs.made_folder(tmp_path / "a/b").is_dir()
 
