@@ -242,3 +242,21 @@ def test_the_average_equals_ultralytics_own(small):
         if "num_batches" not in key:
             torch.testing.assert_close(value, peer.ema.state_dict()[key], rtol=1e-6, atol=1e-6)
     assert ours.model.model[0].bn.num_batches_tracked == 3
+
+
+def test_the_average_on_a_device_that_decides_is_that_of_the_host():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+    host, device = (Ema(model, 0.9999, 20.0) for _ in range(2))
+    for happened in (True, True, False, True, False):
+        with torch.no_grad():
+            for p in model.parameters():
+                p += torch.randn_like(p)
+        before = [v.clone() for v in device._average]
+        host.update(torch.tensor(happened))
+        device._update_on_device(torch.tensor(happened))
+        assert int(host.updates) == int(device.updates)
+        assert happened or all(torch.equal(a, b) for a, b in zip(before, device._average, strict=True))
+        for a, b in zip(host._average, device._average, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert int(host.updates) == 3

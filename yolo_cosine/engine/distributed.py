@@ -57,6 +57,14 @@ class World:
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.side)
         return bool(raised)
 
+    def all(self, flag: torch.Tensor) -> torch.Tensor:
+        """Whether a flag, () bool on the training device, is up on every rank: there, without the host waiting for it."""
+        if self.size == 1:
+            return flag
+        lowest = flag.to(torch.uint8)
+        dist.all_reduce(lowest, dist.ReduceOp.MIN)
+        return lowest.bool()
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean over the ranks of a tensor of one shape, on every rank."""
         if self.size == 1:
