@@ -260,3 +260,25 @@ def test_the_average_on_a_device_that_decides_is_that_of_the_host():
         for a, b in zip(host._average, device._average, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
     assert int(host.updates) == 3
+
+
+@pytest.mark.parametrize("architecture", ["yolo11n", "yolov10n", "yolo26n", "yolov8n"])
+def test_a_copy_for_evaluation_that_is_filled_anew_is_a_new_one(architecture):
+    """Also where a part is fused in a way that is not known, and so the copy is made anew."""
+    copies, images = detector.InferenceCopy(300), torch.rand(1, 3, 64, 64)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = detector.build_detector(architecture, ("a", "b"))
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                torch.nn.init.normal_(module.weight)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        own, new = copies.of(model), detector.inference_copy(model, 300)
+        with torch.inference_mode():
+            a, b = (detector.predict(m, images, contextlib.nullcontext()) for m in (own, new))
+        if detector.is_end_to_end(own):  # the order of equal scores is anybody's
+            a, b = a[..., 4], b[..., 4]
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
