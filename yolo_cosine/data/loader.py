@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,8 +16,12 @@ from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
 from yolo_cosine.data.shared_batches import Arrays, SharedBatches
+from yolo_cosine.data.targets import Targets, pad_targets
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import some_of
+
+if TYPE_CHECKING:
+    from yolo_cosine.data.feeder import Feeder, Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,35 +30,19 @@ class TrainBatch:
 
     indices: np.ndarray  # (B,) int64, the images of the index whose turn it is (the first tile of each mosaic)
     images: torch.Tensor  # (B, 3, S, S) uint8 RGB, channels last in memory
-    image_of_box: torch.Tensor  # (K,) int64, position in the batch
-    classes: torch.Tensor  # (K,) int64
-    boxes: torch.Tensor  # (K, 4) float32 xyxy, pixels
-    image_of_crowd: torch.Tensor  # (C,) int64
-    crowds: torch.Tensor  # (C, 4) float32 xyxy, pixels: regions to ignore
+    targets: Targets
 
     def to(self, device: torch.device) -> TrainBatch:
         """The same batch on a device; the copies do not wait for each other."""
-        move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return TrainBatch(indices=self.indices, **move)
+        return TrainBatch(self.indices, self.images.to(device, non_blocking=True), self.targets.to(device))
 
     def parts(self, count: int) -> list[TrainBatch]:
         """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""
         if count == 1:
             return [self]
         size = -(-len(self.images) // count)
-        return [self._part(start, start + size) for start in range(0, len(self.images), size)]
-
-    def _part(self, start: int, stop: int) -> TrainBatch:
-        box, crowd = ((owner >= start) & (owner < stop) for owner in (self.image_of_box, self.image_of_crowd))
-        return TrainBatch(
-            indices=self.indices[start:stop],
-            images=self.images[start:stop],
-            image_of_box=self.image_of_box[box] - start,
-            classes=self.classes[box],
-            boxes=self.boxes[box],
-            image_of_crowd=self.image_of_crowd[crowd] - start,
-            crowds=self.crowds[crowd],
-        )
+        some = (slice(start, start + size) for start in range(0, len(self.images), size))
+        return [TrainBatch(self.indices[part], self.images[part], self.targets[part]) for part in some]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +66,16 @@ class TrainLoader:
 
     def __init__(
         self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
-        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT,
+        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT, feeder: Feeder | None = None,
     ):  # fmt: skip
+        """
+        Args:
+            feeder: what augments the images on the device that trains; None for OpenCV, in the threads.
+            timeout: seconds that a thread may be at one batch.
+        """
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
-        self.timeout = timeout  # seconds that a thread may be at one batch
+        self.timeout, self.feeder = timeout, feeder
         self.tell: Callable[[str], None] = say_nothing
         self.shared: SharedBatches | None = None  # with other processes, whoever has some
 
@@ -104,8 +98,10 @@ class TrainLoader:
             mine = order[start : start + self.batch][self.rank :: self.ranks]
             return mine, augment_params(mine, draws, self.store.size, self.augment, mosaic)
 
-        def make(start: int) -> TrainBatch:
+        def make(start: int) -> TrainBatch | Packed:
             mine, params = sample(start)
+            if self.feeder is not None:
+                return self.feeder.pack(mine, params)
 
             def augmented() -> Arrays:
                 return _collate([augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
@@ -119,7 +115,8 @@ class TrainLoader:
             return _named(self.store.index, (*mine, *params.tiles[params.mosaic, 1:].flat))
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
-        yield from ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        made = ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        yield from made if self.feeder is None else self.feeder.feed(made)
 
 
 def _named(index: Index, images: Iterable[int]) -> str:
@@ -138,15 +135,8 @@ def _collate(pairs: list[tuple[np.ndarray, Boxes]]) -> Arrays:
 
 def _train_batch(indices: np.ndarray, arrays: Arrays) -> TrainBatch:
     owner, xyxy, classes, crowd = (arrays[name] for name in ("image", "xyxy", "classes", "crowd"))
-    return TrainBatch(
-        indices=indices,
-        images=torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2),
-        image_of_box=torch.from_numpy(owner[~crowd]),
-        classes=torch.from_numpy(classes[~crowd]),
-        boxes=torch.from_numpy(xyxy[~crowd]),
-        image_of_crowd=torch.from_numpy(owner[crowd]),
-        crowds=torch.from_numpy(xyxy[crowd]),
-    )
+    targets = pad_targets(len(indices), owner[~crowd], classes[~crowd], xyxy[~crowd], owner[crowd], xyxy[crowd])
+    return TrainBatch(indices, torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2), targets)
 
 
 def eval_batches(

@@ -24,7 +24,7 @@ from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
-from yolo_cosine.engine.inputs import open_store, resolve_workers
+from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.saving import Saver
@@ -113,7 +113,7 @@ def build_trainer(
     val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
-        timeout=config.worker_timeout,
+        timeout=config.worker_timeout, feeder=open_feeder(store, labels, precision.device, notify),
     )  # fmt: skip
     if config.imgsz == stride and 1 in (config.batch, len(train) % config.batch):
         raise UserError(

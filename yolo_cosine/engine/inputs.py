@@ -13,9 +13,11 @@ import torch
 import yolo_cosine
 from yolo_cosine.config.schema import AugmentConfig, DataConfig, RunConfig
 from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
-from yolo_cosine.data.index import Index
+from yolo_cosine.data.feeder import Feeder
+from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print
+from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.data.shared_batches import SharedBatches, digest
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
@@ -69,8 +71,29 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
     return store
 
 
+def augments(device: torch.device) -> bool:
+    """Whether images are augmented on the device that trains. A CPU has OpenCV do it, which is cheaper there."""
+    return device.type != "cpu"
+
+
+def open_feeder(store: ImageStore, labels: TrainableBoxes, device: torch.device, notify: Notify) -> Feeder | None:
+    """What makes the training batches on a device that augments, with all images there if they fit; None elsewhere."""
+    if not augments(device):
+        return None
+    resident = make_resident(store, device, room_on(device))
+    if resident is not None:
+        size = len(resident.pixels) * 3
+        notify(f"{store.index.source}: its decoded images, {size / 1e9:.3g} GB, are kept on {device}", False)
+    return Feeder(store, labels, device, resident)
+
+
 def share_batches(loader: TrainLoader, folder: Path, print_of_data: Print) -> None:
-    """Let a loader read the batches that another run on this machine has made, and leave it those that it makes."""
+    """Let a loader read the batches that another run on this machine has made, and leave it those that it makes.
+
+    Not where the device augments: it needs no help, and a run comes to the same whether others are trained beside it or not.
+    """
+    if loader.feeder is not None:
+        return
     augment = {key: getattr(loader.augment, key) for key in AugmentConfig.model_fields}
     name = digest(
         data=print_of_data, folder=loader.store.index.root, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,

@@ -187,9 +187,7 @@ class Trainer:
             images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
             with self.precision.autocast():
                 outputs = self.wrapped(images)
-            loss, part_items = self.loss(
-                outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
-            )
+            loss, part_items = self.loss(outputs, images.shape[2:], *part.targets.flat())
             # DistributedDataParallel averages over the ranks, and the loss is a sum over images
             self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))

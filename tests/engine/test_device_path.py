@@ -1,0 +1,64 @@
+"""Runs whose images are augmented as on a GPU, on the CPU."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from yolo_cosine import train
+from yolo_cosine.data.feeder import Feeder
+from yolo_cosine.engine import inputs
+from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.sinks.jsonl import read_records
+
+
+@pytest.fixture
+def fed(monkeypatch):
+    """The feeders of the runs of a test, as their `resident` says."""
+    made = []
+    monkeypatch.setattr(inputs, "augments", lambda device: True)
+    original = Feeder.__init__
+
+    def init(self, *arguments):
+        original(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Feeder, "__init__", init)
+    return made
+
+
+def losses(run):
+    return {r["step"]: r["loss/box_loss"] for r in read_records(run / "metrics.jsonl") if "loss/box_loss" in r}
+
+
+def weights(run):
+    return CheckpointFolder(run / "checkpoints").newest()[1]["model"]
+
+
+def test_a_run_that_is_killed_ends_as_one_that_is_not(write_run, tmp_path, fed, monkeypatch):
+    """Bit for bit, although the images live on the device in the one and are sent there in the other."""
+    assert train.main(["--cfg", str(write_run())]) == 0
+    quiet, killed = tmp_path / "runs/run", tmp_path / "killed"
+    shutil.copytree(quiet, killed)
+    for path in (killed / "checkpoints").glob("step-*"):
+        if int(path.stem.split("-")[1]) > 4:  # in the middle of the second epoch, its record ahead of it
+            path.unlink()
+    monkeypatch.setattr(inputs, "room_on", lambda device: 0)
+    assert train.main(["--resume", str(killed)]) == 0
+    assert [feeder.resident is None for feeder in fed] == [False, True]
+    ours, theirs = weights(killed), weights(quiet)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert losses(killed) == losses(quiet)
+
+
+def test_a_run_comes_to_about_the_same_either_way(write_run, tmp_path, fed, monkeypatch, capsys):
+    assert train.main(["--cfg", str(write_run(epochs=1, warmup_epochs=0, close_mosaic=0))]) == 0
+    assert "decoded images" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert train.main(["--cfg", str(write_run(epochs=1, warmup_epochs=0, close_mosaic=0, name="opencv"))]) == 0
+    assert len(fed) == 1
+    ours, theirs = (losses(tmp_path / "runs" / name) for name in ("run", "opencv"))
+    assert ours.keys() == theirs.keys() and len(ours) > 0
+    assert all(abs(ours[k] - theirs[k]) < 0.02 * theirs[k] for k in ours)

@@ -1,0 +1,129 @@
+"""The augmentation of a batch as operations on tensors, on whatever device trains: pixels of photographs to pixels of images.
+
+What is done to an image is what `augment.py` lets OpenCV do, and every pixel is the same within the rounding of OpenCV's
+arithmetic. No canvas is ever made: each pixel of an image is looked up in the photographs themselves. Nothing here waits
+for the device, no shape depends on what is in a tensor, and every operation works on each pixel by itself, so that a
+compiler can make one kernel of `render`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_AT_ONCE = 2**22  # pixels of the output that are worked on together; some 250 bytes are needed for each meanwhile
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """Where the pixels of B images are, and their colours.
+
+    A canvas is parted at its centre into quarters (top left, top right, bottom left, bottom right) with a photograph each,
+    which reaches from the centre to an outer edge; what is not covered is grey. Canvas coordinates are whole at the middle
+    of a pixel.
+    """
+
+    center: Tensor  # (B, 2) int32, x and y of the first column and row that belong to the right and lower quarters
+    outer: Tensor  # (B, 4, 2) int32, x and y of a photograph's outer edge: its first column if it is left, else one past its last
+    first: Tensor  # (B, 4) int64, where (0, 0) of the canvas would be among the pixels, if the photograph went on until there
+    pitch: Tensor  # (B, 4) int32, pixels from one row of a photograph to the next
+    inverse: Tensor  # (B, 3, 3) float32, from pixels of the output to those of the canvas; flips are part of it
+    colour: Tensor  # (B, 3) float32: hue shift (fraction of the circle), saturation gain and value gain around 0
+    perspective: bool  # whether the third row of a matrix is any other than 0, 0, 1
+    coloured: bool  # whether `colour` is anything but zeros
+
+    def tensors(self, images: slice) -> tuple[Tensor, ...]:
+        """What `render` needs for some of the images."""
+        return tuple(t[images] for t in (self.center, self.outer, self.first, self.pitch, self.inverse, self.colour))
+
+
+def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw=None) -> Tensor:
+    """Make the images of a batch, some at a time.
+
+    Args:
+        pixels: (P, 3) uint8 RGB, all photographs one after another, row by row. The first pixel is the grey around them.
+        size: side S of the images, pixels.
+        draw: `render`, or what a compiler has made of it.
+
+    Returns:
+        (B, 3, S, S) uint8 RGB, channels last in memory.
+    """
+    draw, count = draw or render, len(sampling.center)
+    images = torch.empty(count, size, size, 3, dtype=torch.uint8, device=pixels.device)
+    step = max(_AT_ONCE // size**2, 1)
+    for start in range(0, count, step):
+        some = slice(start, start + step)
+        images[some] = draw(pixels, *sampling.tensors(some), size, sampling.perspective, sampling.coloured)
+    return images.permute(0, 3, 1, 2)
+
+
+def render(
+    pixels: Tensor, center: Tensor, outer: Tensor, first: Tensor, pitch: Tensor, inverse: Tensor, colour: Tensor, size: int,
+    perspective: bool, coloured: bool,
+) -> Tensor:  # fmt: skip
+    """(B, S, S, 3) uint8: the images of a `Sampling`, all at once."""
+    x, y = _positions(inverse, size, perspective)
+    left, top = x.floor(), y.floor()
+    right_share, low_share = x - left, y - top
+    left, top = left.int(), top.int()
+    image = 0.0
+    for row, row_share in ((top, 1 - low_share), (top + 1, low_share)):
+        for column, share in ((left, 1 - right_share), (left + 1, right_share)):
+            found = pixels[_addresses(column, row, center, outer, first, pitch)]
+            image = image + (row_share * share).unsqueeze(-1) * found
+    image = image.round()  # as in OpenCV, colours are changed in whole numbers
+    if coloured:
+        image = _shift_colours(image, colour)
+    return image.to(torch.uint8).view(len(center), size, size, 3)
+
+
+def _positions(inverse: Tensor, size: int, perspective: bool) -> tuple[Tensor, Tensor]:
+    """(B, S*S) float32 each: x and y on the canvas of every pixel of the output, row by row."""
+    place = torch.arange(size * size, device=inverse.device)
+    u, v = (place % size).to(inverse.dtype), (place // size).to(inverse.dtype)
+    # not a product of matrices, which some GPUs round to 10 bits
+    x, y, w = (inverse[:, k, :1] * u + inverse[:, k, 1:2] * v + inverse[:, k, 2:] for k in range(3))
+    if perspective:
+        x, y = x / w, y / w
+    # no canvas is wider than 2S; what is far outside is as grey as what is near
+    return x.clamp(-2, 2 * size + 1), y.clamp(-2, 2 * size + 1)
+
+
+def _addresses(x: Tensor, y: Tensor, center: Tensor, outer: Tensor, first: Tensor, pitch: Tensor) -> Tensor:
+    """(B, K) int64: where the pixels (x, y) of the canvas are, (B, K) int32 each; 0, where the grey is, if none covers them."""
+    right, low = x >= center[:, :1], y >= center[:, 1:]
+    quarter = right.long() + 2 * low.long()
+    covered = ((x >= outer[..., 0].gather(1, quarter)) ^ right) & ((y >= outer[..., 1].gather(1, quarter)) ^ low)
+    address = first.gather(1, quarter) + y * pitch.gather(1, quarter) + x
+    return torch.where(covered, address, 0)
+
+
+def _shift_colours(image: Tensor, colour: Tensor) -> Tensor:
+    """Shift the hue and scale saturation and value of (B, K, 3) RGB, whole numbers 0 to 255 as float32.
+
+    The steps are those of OpenCV's conversions for 8 bits (modules/imgproc/src/color_hsv.simd.hpp): hue in 180 parts of
+    the circle, quotients with 12 bits after the point, and what comes back rounded down.
+    """
+    shift, saturation_gain, value_gain = (part.unsqueeze(1) for part in colour.unbind(1))
+    red, green, blue = image.unbind(-1)
+    value = image.amax(-1)
+    spread = value - image.amin(-1)
+    hue = torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
+    hue = _fixed_ratio(torch.where(value == red, green - blue, hue), 30, spread)
+    saturation = _fixed_ratio(spread, 255, value)
+    hue = (hue + 180 * shift).remainder(180).floor()
+    saturation = (saturation * (1 + saturation_gain)).clamp(0, 255).floor()
+    value = (value * (1 + value_gain)).clamp(0, 255).floor()
+    chroma = value * saturation / 255
+    channels = []
+    for sector in (5, 3, 1):
+        place = (hue / 30 + sector).remainder(6)
+        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+    return torch.stack(channels, -1).floor()
+
+
+def _fixed_ratio(part: Tensor, times: int, whole: Tensor) -> Tensor:
+    """`times * part / whole` to the nearest whole number, as OpenCV's tables have it; 0 for nothing of nothing."""
+    return ((part * (4096 * times / whole.clamp(min=1)).round() + 2048) / 4096).floor()
