@@ -34,16 +34,13 @@ def index(tmp_path):
     return build_index("test", tmp_path, images, annotations, CATEGORIES)
 
 
-def loader(index, workers=1, cache="ram", **more):
+def loader(index, workers=1, cache="ram", config=CONFIG, **more):
     store = ImageStore(index, 64, cache, 2)
-    return TrainLoader(store, trainable_boxes(index), CONFIG, batch=4, seed=3, workers=workers, **more)
+    return TrainLoader(store, trainable_boxes(index), config, batch=4, seed=3, workers=workers, **more)
 
 
 def same(a, b):
-    return (
-        all(torch.equal(getattr(a, n), getattr(b, n)) for n in vars(a) if n != "indices")
-        and (a.indices == b.indices).all()
-    )
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in vars(a))
 
 
 @pytest.mark.parametrize(("workers", "cache"), [(1, "none"), (3, "ram"), (8, "none")])
@@ -73,6 +70,30 @@ def test_ranks_share_every_batch(index):
         assert sorted(batch.indices) == sorted([*first.indices, *second.indices])
         for k, i in enumerate(first.indices):
             assert torch.equal(first.images[k], batch.images[batch.indices.tolist().index(i)])
+
+
+def test_sizes_and_mixed_in_images_do_not_depend_on_ranks_workers_or_where_an_epoch_is_taken_up(index):
+    config = CONFIG.model_copy(update={"mosaic": 0.5, "mixup": 0.5, "cutmix": 0.5, "multi_scale": 0.5})
+    whole = [batch for epoch in range(2) for batch in loader(index, config=config).epoch(epoch)]
+    assert {batch.size for batch in whole} == {32, 64, 96}
+    again = loader(index, workers=3, config=config)
+    late = [batch for epoch in range(2) for first in range(3) for batch in list(again.epoch(epoch, first=first))[:1]]
+    assert all(same(a, b) for a, b in zip(whole, late, strict=True))
+    halves = [[b for e in range(2) for b in loader(index, config=config, rank=r, ranks=2).epoch(e)] for r in range(2)]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for rank, part in enumerate(parts):
+            assert part.size == batch.size and torch.equal(part.images, batch.images[rank::2])
+            assert torch.equal(part.boxes, batch.boxes[batch.image_of_box % 2 == rank])
+
+
+def test_without_mixing_or_at_the_end_no_image_is_mixed(index):
+    """The mosaic-free end is that of a run that never mixed."""
+    config = CONFIG.model_copy(update={"mosaic": 0.5, "mixup": 1.0, "cutmix": 1.0})
+    ends = [list(loader(index, config=c).epoch(0, mosaic=False)) for c in (config, CONFIG)]
+    assert all(same(a, b) for a, b in zip(*ends, strict=True))
+    mixed, plain = (list(loader(index, config=c).epoch(0)) for c in (config, CONFIG.model_copy(update={"mosaic": 0.5})))
+    assert all((a.images != b.images).flatten(1).any(1).all() for a, b in zip(mixed, plain, strict=True))
+    assert sum(len(b.boxes) for b in mixed) > 1.5 * sum(len(b.boxes) for b in plain)
 
 
 def test_no_rank_gets_an_empty_share(index):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
-from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
+from yolo_cosine.data.sampler import AugmentParams, augment_params, batch_sizes, epoch_draws, epoch_order
 from yolo_cosine.data.shared_batches import Arrays, SharedBatches
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import some_of
@@ -27,14 +28,22 @@ class TrainBatch:
     images: torch.Tensor  # (B, 3, S, S) uint8 RGB, channels last in memory
     image_of_box: torch.Tensor  # (K,) int64, position in the batch
     classes: torch.Tensor  # (K,) int64
-    boxes: torch.Tensor  # (K, 4) float32 xyxy, pixels
+    boxes: torch.Tensor  # (K, 4) float32 xyxy, pixels of what the network sees
     image_of_crowd: torch.Tensor  # (C,) int64
-    crowds: torch.Tensor  # (C, 4) float32 xyxy, pixels: regions to ignore
+    crowds: torch.Tensor  # (C, 4) float32 xyxy, the same pixels: regions to ignore
+    size: int  # side at which the network sees the images, pixels: S, unless `multi_scale` has it resized
 
     def to(self, device: torch.device) -> TrainBatch:
         """The same batch on a device; the copies do not wait for each other."""
         move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return TrainBatch(indices=self.indices, **move)
+        return replace(self, **move)
+
+    def inputs(self) -> torch.Tensor:
+        """What the network sees: (B, 3, size, size) float32 in 0..1, channels last in memory."""
+        images = self.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        if self.size == images.shape[-1]:
+            return images
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)
 
     def parts(self, count: int) -> list[TrainBatch]:
         """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""
@@ -53,6 +62,7 @@ class TrainBatch:
             boxes=self.boxes[box],
             image_of_crowd=self.image_of_crowd[crowd] - start,
             crowds=self.crowds[crowd],
+            size=self.size,
         )
 
 
@@ -77,11 +87,12 @@ class TrainLoader:
 
     def __init__(
         self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
-        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT,
+        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT, stride: int = 32,
     ):  # fmt: skip
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
         self.timeout = timeout  # seconds that a thread may be at one batch
+        self.stride = stride  # of what `multi_scale` chooses, pixels
         self.tell: Callable[[str], None] = say_nothing
         self.shared: SharedBatches | None = None  # with other processes, whoever has some
 
@@ -98,7 +109,8 @@ class TrainLoader:
             UserError: if not one image can be read.
         """
         order = epoch_order(self.seed, epoch, len(self.store.index))
-        draws = epoch_draws(self.seed, epoch, len(self.store.index))
+        draws = epoch_draws(self.seed, epoch, len(self.store.index), mixing=self.augment.mixes and mosaic)
+        sizes = batch_sizes(self.seed, epoch, len(self), self.store.size, self.augment.multi_scale, self.stride)
 
         def sample(start: int) -> tuple[np.ndarray, AugmentParams]:
             mine = order[start : start + self.batch][self.rank :: self.ranks]
@@ -110,13 +122,12 @@ class TrainLoader:
             def augmented() -> Arrays:
                 return _collate([augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
 
-            if self.shared is None:
-                return _train_batch(mine, augmented())
-            return _train_batch(mine, self.shared.get(f"{epoch}-{start}-{mosaic:d}", augmented))
+            key = f"{epoch}-{start}-{mosaic:d}"
+            arrays = augmented() if self.shared is None else self.shared.get(key, augmented)
+            return _train_batch(mine, arrays, int(sizes[start // self.batch]))
 
         def describe(start: int) -> str:
-            mine, params = sample(start)
-            return _named(self.store.index, (*mine, *params.tiles[params.mosaic, 1:].flat))
+            return _named(self.store.index, sample(start)[1].images())
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
         yield from ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
@@ -136,8 +147,11 @@ def _collate(pairs: list[tuple[np.ndarray, Boxes]]) -> Arrays:
     return {"images": np.stack([image for image, _ in pairs]), **parts}
 
 
-def _train_batch(indices: np.ndarray, arrays: Arrays) -> TrainBatch:
+def _train_batch(indices: np.ndarray, arrays: Arrays, size: int) -> TrainBatch:
     owner, xyxy, classes, crowd = (arrays[name] for name in ("image", "xyxy", "classes", "crowd"))
+    side = arrays["images"].shape[1]
+    if size != side:
+        xyxy = xyxy * np.float32(size / side)
     return TrainBatch(
         indices=indices,
         images=torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2),
@@ -146,6 +160,7 @@ def _train_batch(indices: np.ndarray, arrays: Arrays) -> TrainBatch:
         boxes=torch.from_numpy(xyxy[~crowd]),
         image_of_crowd=torch.from_numpy(owner[crowd]),
         crowds=torch.from_numpy(xyxy[crowd]),
+        size=size,
     )
 
 
