@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo_cosine.config.schema import AugmentConfig
-from yolo_cosine.data import feeder as feeding
+from yolo_cosine.data import packing
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.feeder import Feeder
 from yolo_cosine.data.index import Category, build_index, trainable_boxes
@@ -51,7 +51,9 @@ def same(a, b):
     return all(torch.equal(*pair) for pair in tensors) and (a.indices == b.indices).all()
 
 
-@pytest.mark.parametrize("spoilt", [{}, {3: b"no image", 4: None, 7: b"", 10: b"\x89PNG cut off"}], ids=["whole", "spoilt"])
+@pytest.mark.parametrize(
+    "spoilt", [{}, {3: b"no image", 4: None, 7: b"", 10: b"\x89PNG cut off"}], ids=["whole", "spoilt"]
+)
 def test_what_is_kept_where_and_threads_do_not_change_what_is_trained_on(index, spoilt):
     """An image that cannot be read is stood in for by the next, as if the data set had that one and its boxes twice."""
     stand_ins = np.array([0, 1, 2, 5, 5, 5, 6, 8, 8, 9, 0]) if spoilt else np.arange(11)
@@ -80,10 +82,8 @@ def test_images_are_kept_on_a_device_only_where_there_is_room(index):
     for i in range(11):
         width, height = resident.sizes[i]
         start = int(resident.first[i])
-        np.testing.assert_array_equal(
-            resident.pixels[start : start + width * height].view(height, width, 3), store[i]
-        )
-    assert 0 < room_on(CPU)
+        np.testing.assert_array_equal(resident.pixels[start : start + width * height].view(height, width, 3), store[i])
+    assert room_on(CPU) > 0
 
 
 def test_images_are_copied_to_a_device_by_the_handful(index, monkeypatch):
@@ -142,8 +142,10 @@ def test_a_batch_is_made_beside_the_one_before_and_waited_for_by_the_stream_alon
 
     monkeypatch.setattr(torch.cuda, "stream", on)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"{stream.name} has {tensor.nbytes}"))
-    monkeypatch.setattr(feeding, "Parcel", lambda contents, pinned: Parcel(contents))
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"{stream.name} has {tensor.nbytes}")
+    )
+    monkeypatch.setattr(packing, "Parcel", lambda contents, pinned: Parcel(contents))
     store, labels = ImageStore(index, S, "ram", 2), trainable_boxes(index)
     feeder = Feeder(store, labels, CPU)
     feeder._stream = side
@@ -153,7 +155,7 @@ def test_a_batch_is_made_beside_the_one_before_and_waited_for_by_the_stream_alon
         log.append(f"step {k}")
         sizes.append(batch.images.nbytes)
     assert side.events == 3
-    made = [[f"side begins", f"side records {k}", "side ends"] for k in (1, 2, 3)]
+    made = [["side begins", f"side records {k}", "side ends"] for k in (1, 2, 3)]
     taken = [[f"main waits for {k}", f"main has {sizes[k - 1]}"] for k in (1, 2, 3)]
     said = [line for line in log if not line.startswith("main has") or int(line.split()[-1]) in sizes]
     assert said == [

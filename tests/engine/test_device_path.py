@@ -30,7 +30,7 @@ def fed(monkeypatch):
 
 
 def losses(run):
-    return {r["step"]: r["loss/box_loss"] for r in read_records(run / "metrics.jsonl") if "loss/box_loss" in r}
+    return {r["step"]: r["train/box_loss"] for r in read_records(run / "metrics.jsonl") if "train/box_loss" in r}
 
 
 def weights(run):
@@ -50,7 +50,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(write_run, tmp_path, fed, 
     assert [feeder.resident is None for feeder in fed] == [False, True]
     ours, theirs = weights(killed), weights(quiet)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    assert losses(killed) == losses(quiet)
+    assert losses(killed) == losses(quiet) and len(losses(quiet)) == 4
 
 
 def test_a_run_comes_to_about_the_same_either_way(write_run, tmp_path, fed, monkeypatch, capsys):

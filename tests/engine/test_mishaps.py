@@ -150,12 +150,8 @@ def test_the_parts_of_a_batch_hold_all_of_it(small_shapes):
     for count in (1, 2, 3, 7, 20):
         parts = batch.parts(count)
         assert torch.equal(torch.cat([p.images for p in parts]), batch.images)
-        starts = [sum(len(p.images) for p in parts[:k]) for k in range(len(parts))]
-        for owner, boxes in (("image_of_box", "boxes"), ("image_of_crowd", "crowds")):
-            owners = torch.cat([getattr(p, owner) + start for p, start in zip(parts, starts, strict=True)])
-            assert torch.equal(owners, getattr(batch, owner))
-            assert torch.equal(torch.cat([getattr(p, boxes) for p in parts]), getattr(batch, boxes))
-        assert torch.equal(torch.cat([p.classes for p in parts]), batch.classes)
+        for name, whole in vars(batch.targets).items():
+            assert torch.equal(torch.cat([getattr(p.targets, name) for p in parts]), whole)
 
 
 @pytest.mark.parametrize(

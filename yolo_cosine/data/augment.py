@@ -1,4 +1,4 @@
-"""Training images: mosaic, affine or perspective, colour, flips. OpenCV applies the sampled parameters on the CPU.
+"""Training images: mosaic, affine or perspective, mixing, colour, flips. OpenCV applies the sampled parameters on the CPU.
 
 Geometry is one 3x3 matrix for each tile of an image, from the pixels of the resized photograph to those of the
 output, so pixels and boxes cannot part. The operations, their order and the rule for which boxes stay are those of
@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from yolo_cosine.data.index import TrainableBoxes
-from yolo_cosine.data.sampler import AugmentParams
+from yolo_cosine.data.mixing import Objects, cut_mix, mix_up
+from yolo_cosine.data.sampler import AugmentParams, Placement
 
 GREY = 114  # the field's padding value
 _MIN_SIDE, _MIN_VISIBLE, _MAX_ASPECT = 2.0, 0.10, 100.0  # pixels, share of the area, ratio: Ultralytics' box_candidates
@@ -59,7 +60,7 @@ def mosaic_tiles(shapes: list[tuple[int, int]], center: tuple[int, int], size: i
     return tiles
 
 
-def warp_matrix(params: AugmentParams, k: int | slice, canvas: tuple[int, int] | np.ndarray, size: int) -> np.ndarray:
+def warp_matrix(params: Placement, k: int | slice, canvas: tuple[int, int] | np.ndarray, size: int) -> np.ndarray:
     """(3, 3) float64 from canvas pixels to output pixels, without the flips: T @ S @ R @ P @ C, right to left.
 
     Args:
@@ -96,6 +97,27 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
 
     Where a photograph cannot be read, the pixels and boxes are those of the next that can; what is done to them stays.
     """
+    size, mixup, cutmix = store.size, params.mixup, params.cutmix
+    mixed = place_image(store, labels, params, k)
+    if mixup is not None and mixup.on[k]:
+        mixed = mix_up(mixed, place_image(store, labels, mixup.other, k), mixup.share[k])
+    if cutmix is not None and cutmix.on[k]:
+        mixed = cut_mix(mixed, place_image(store, labels, cutmix.other, k), cutmix.areas[k], cutmix.choice[k])
+    image, objects = mixed
+    image = _shift_colours(image, params.hsv[k])
+    if params.flipud[k] or params.fliplr[k]:
+        image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
+    xyxy = objects.xyxy
+    if params.flipud[k]:
+        xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
+    if params.fliplr[k]:
+        xyxy[:, [0, 2]] = size - xyxy[:, [2, 0]]
+    owner = np.full(len(xyxy), k, dtype=np.int64)
+    return image, Boxes(owner, xyxy.astype(np.float32), objects.classes, objects.crowd)
+
+
+def place_image(store: Images, labels: TrainableBoxes, params: Placement, k: int) -> tuple[np.ndarray, Objects]:
+    """Mosaic and warp of row `k`: (size, size, 3) uint8 RGB, and what is on it."""
     size = store.size
     wanted = params.tiles[k] if params.mosaic[k] else params.tiles[k, :1]
     images, pixels = zip(*(store.readable(int(i)) for i in wanted), strict=True)
@@ -115,17 +137,9 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
         image = cv2.warpPerspective(canvas, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
     else:
         image = cv2.warpAffine(canvas, matrix[:2], (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
-    image = _shift_colours(image, params.hsv[k])
-    if params.flipud[k] or params.fliplr[k]:
-        image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
     xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape)
     xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size, crowd)
-    if params.flipud[k]:
-        xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
-    if params.fliplr[k]:
-        xyxy[:, [0, 2]] = size - xyxy[:, [2, 0]]
-    owner = np.full(len(xyxy), k, dtype=np.int64)
-    return image, Boxes(owner, xyxy.astype(np.float32), classes[kept], crowd[kept])
+    return image, Objects(xyxy, classes[kept], crowd[kept])
 
 
 def _canvas_boxes(

@@ -8,6 +8,7 @@ compiler can make one kernel of `render`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,28 +19,31 @@ _AT_ONCE = 2**22  # pixels of the output that are worked on together; some 250 b
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """Where the pixels of B images are, and their colours.
+    """Where the pixels of B images are, and what becomes of them.
+
+    There are R rows, each a placed image: the B images, then as many as are blended into one of these, then as many of
+    which an area is pasted over one; R = B without mixing.
 
     A canvas is parted at its centre into quarters (top left, top right, bottom left, bottom right) with a photograph each,
     which reaches from the centre to an outer edge; what is not covered is grey. Canvas coordinates are whole at the middle
     of a pixel.
     """
 
-    center: Tensor  # (B, 2) int32, x and y of the first column and row that belong to the right and lower quarters
-    outer: Tensor  # (B, 4, 2) int32, x and y of a photograph's outer edge: its first column if it is left, else one past its last
-    first: Tensor  # (B, 4) int64, where (0, 0) of the canvas would be among the pixels, if the photograph went on until there
-    pitch: Tensor  # (B, 4) int32, pixels from one row of a photograph to the next
-    inverse: Tensor  # (B, 3, 3) float32, from pixels of the output to those of the canvas; flips are part of it
+    center: Tensor  # (R, 2) int32, x and y of the first column and row that belong to the right and lower quarters
+    outer: Tensor  # (R, 4, 2) int32, x and y of a photograph's outer edge: its first column if it is left, else one past its last
+    first: Tensor  # (R, 4) int64, where (0, 0) of the canvas would be among the pixels, if the photograph went on until there
+    pitch: Tensor  # (R, 4) int32, pixels from one row of a photograph to the next
+    inverse: Tensor  # (R, 3, 3) float32, from pixels of the output to those of the canvas; flips are part of it
     colour: Tensor  # (B, 3) float32: hue shift (fraction of the circle), saturation gain and value gain around 0
+    blended: Tensor  # (M,) int64, the images that another one is blended into, each once
+    share: Tensor  # (M,) float32, of the image itself
+    pasted: Tensor  # (C,) int64, the images that a part of another one is pasted over, each once
+    areas: Tensor  # (C, 4) int32 xyxy, pixels of the output, [start, end): which part
     perspective: bool  # whether the third row of a matrix is any other than 0, 0, 1
     coloured: bool  # whether `colour` is anything but zeros
 
-    def tensors(self, images: slice) -> tuple[Tensor, ...]:
-        """What `render` needs for some of the images."""
-        return tuple(t[images] for t in (self.center, self.outer, self.first, self.pitch, self.inverse, self.colour))
 
-
-def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw=None) -> Tensor:
+def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw: Callable[..., Tensor] | None = None) -> Tensor:
     """Make the images of a batch, some at a time.
 
     Args:
@@ -50,20 +54,52 @@ def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw=None) -> 
     Returns:
         (B, 3, S, S) uint8 RGB, channels last in memory.
     """
-    draw, count = draw or render, len(sampling.center)
-    images = torch.empty(count, size, size, 3, dtype=torch.uint8, device=pixels.device)
-    step = max(_AT_ONCE // size**2, 1)
-    for start in range(0, count, step):
-        some = slice(start, start + step)
-        images[some] = draw(pixels, *sampling.tensors(some), size, sampling.perspective, sampling.coloured)
+    draw, rows, count = draw or render, len(sampling.center), len(sampling.colour)
+    mixed = rows > count
+    tensors = [getattr(sampling, name) for name in ("center", "outer", "first", "pitch", "inverse", "colour")]
+    images = torch.empty(rows, size, size, 3, dtype=torch.uint8, device=pixels.device)
+    for some in _in_turn(rows, size):
+        images[some] = draw(
+            pixels, *(t[some] for t in tensors), size, sampling.perspective, sampling.coloured and not mixed
+        )
+    if mixed:
+        images = _mix(images, sampling)
+        for some in _in_turn(count, size) if sampling.coloured else ():
+            images[some] = _shift_colours(images[some].float().flatten(1, 2), sampling.colour[some]).view_as(
+                images[some]
+            )
     return images.permute(0, 3, 1, 2)
+
+
+def _in_turn(count: int, size: int) -> Iterator[slice]:
+    """The images that are worked on at a time."""
+    step = max(_AT_ONCE // size**2, 1)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _mix(images: Tensor, sampling: Sampling) -> Tensor:
+    """Blend and paste the later of (R, S, S, 3) images into the first B, as `mixing.py` does, and return these."""
+    count, size = len(sampling.colour), images.shape[1]
+    images, blended, pasted = images.split([count, len(sampling.blended), len(sampling.pasted)])
+    for some in _in_turn(len(blended), size):
+        of, share = sampling.blended[some], sampling.share[some].view(-1, 1, 1, 1)
+        mixed = images.index_select(0, of) * share + blended[some] * (1 - share)
+        images.index_copy_(0, of, mixed.to(torch.uint8))
+    row = torch.arange(size, device=images.device).view(1, -1, 1, 1)
+    column = row.view(1, 1, -1, 1)
+    for some in _in_turn(len(pasted), size):
+        of = sampling.pasted[some]
+        x1, y1, x2, y2 = sampling.areas[some].view(-1, 4, 1, 1, 1).unbind(1)
+        inside = (row >= y1) & (row < y2) & (column >= x1) & (column < x2)
+        images.index_copy_(0, of, torch.where(inside, pasted[some], images.index_select(0, of)))
+    return images
 
 
 def render(
     pixels: Tensor, center: Tensor, outer: Tensor, first: Tensor, pitch: Tensor, inverse: Tensor, colour: Tensor, size: int,
     perspective: bool, coloured: bool,
 ) -> Tensor:  # fmt: skip
-    """(B, S, S, 3) uint8: the images of a `Sampling`, all at once."""
+    """(R, S, S, 3) uint8: some rows of a `Sampling`, all at once."""
     x, y = _positions(inverse, size, perspective)
     left, top = x.floor(), y.floor()
     right_share, low_share = x - left, y - top

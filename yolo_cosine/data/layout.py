@@ -12,7 +12,7 @@ import numpy as np
 
 from yolo_cosine.data.augment import warp_boxes, warp_matrix
 from yolo_cosine.data.index import TrainableBoxes
-from yolo_cosine.data.sampler import AugmentParams
+from yolo_cosine.data.sampler import Placement
 
 IS_LEFT_TOP = np.array([[True, True], [False, True], [True, False], [False, False]])  # of the four of a mosaic
 
@@ -39,7 +39,7 @@ class Layout:
         return np.where(IS_LEFT_TOP, np.maximum(self.origin, 0), end)
 
 
-def lay_out(params: AugmentParams, images: np.ndarray, sizes: np.ndarray, size: int) -> Layout:
+def lay_out(params: Placement, images: np.ndarray, sizes: np.ndarray, size: int) -> Layout:
     """Place photographs as the parameters say.
 
     Args:
@@ -98,7 +98,9 @@ def seen_part(layout: Layout, inverse: np.ndarray, size: int) -> np.ndarray:
     corners = np.array([[x, y, 1] for x in (0, size - 1) for y in (0, size - 1)], dtype=np.float64)
     seen = corners @ inverse.swapaxes(1, 2)  # (B, 4, 3)
     depth = seen[..., 2:]
-    ahead = (depth > 0).all(1) | (depth < 0).all(1)  # else a horizon runs through the output, and everything may be seen
+    ahead = (depth > 0).all(1) | (depth < 0).all(
+        1
+    )  # else a horizon runs through the output, and everything may be seen
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = np.where(ahead[:, None], seen[..., :2] / depth, np.nan)
     # neighbours are blended, and rounding may look one pixel farther

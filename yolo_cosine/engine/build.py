@@ -113,13 +113,9 @@ def build_trainer(
     val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
-        timeout=config.worker_timeout, feeder=open_feeder(store, labels, precision.device, notify),
+        timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
     )  # fmt: skip
-    if config.imgsz == stride and 1 in (config.batch, len(train) % config.batch):
-        raise UserError(
-            f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
-            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(train)} images fill"
-        )
+    _check_smallest(config, stride, len(train))
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
@@ -160,6 +156,21 @@ def build_trainer(
         facts=_facts(config, data, prints, model, precision, world, loader),
         environment=describe_environment(precision, world),
         data_prints=prints,
+    )
+
+
+def _check_smallest(config: RunConfig, stride: int, images: int) -> None:
+    """Refuse a last batch of one image whose features may come down to one pixel: the norms could not train on it."""
+    smallest = int(config.imgsz * (1 - config.multi_scale))
+    if smallest >= 2 * stride or 1 not in (config.batch, images % config.batch):
+        return
+    at, remedy = f"{config.imgsz}", f"write imgsz: {2 * stride}"
+    if config.multi_scale:
+        at += f" with multi_scale: {config.multi_scale}"
+        remedy = f"choose them so that no size is below {2 * stride}"
+    raise UserError(
+        f"imgsz: at {at} the coarsest features are one pixel, and a batch of one image leaves the norms nothing to "
+        f"normalise over; {remedy}, or a batch that {images} images fill"
     )
 
 

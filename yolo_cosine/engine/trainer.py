@@ -184,7 +184,7 @@ class Trainer:
         batch = batch.to(self.precision.device)
         items = torch.zeros(len(self.loss.names), device=self.precision.device)
         for part in batch.parts(self.progress.parts):
-            images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+            images = part.inputs()
             with self.precision.autocast():
                 outputs = self.wrapped(images)
             loss, part_items = self.loss(outputs, images.shape[2:], *part.targets.flat())
