@@ -52,7 +52,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
+    wrapped: nn.Module  # the model in its `detector.Rows`, these perhaps in a DistributedDataParallel
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -181,15 +181,15 @@ class Trainer:
         Raises:
             NonFinite: if a loss or gradient of the update is no finite number; the weights are as they were.
         """
-        batch = batch.to(self.precision.device)
-        items = torch.zeros(len(self.loss.names), device=self.precision.device)
+        device = self.precision.device
+        items = torch.zeros(len(self.loss.names), device=device)
         for part in batch.parts(self.progress.parts):
-            images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+            targets = part.targets().to(device)
+            images = part.images.to(device, non_blocking=True)
+            images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
             with self.precision.autocast():
                 outputs = self.wrapped(images)
-            loss, part_items = self.loss(
-                outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
-            )
+            loss, part_items = self.loss(outputs, images.shape[2:], targets)
             # DistributedDataParallel averages over the ranks, and the loss is a sum over images
             self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
