@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data import device_augment
@@ -142,6 +143,27 @@ def test_a_compiler_sees_one_graph():
     feeder = Feeder(STORE, LABELS, CPU)
     feeder.draw = torch.compile(render, backend="eager", fullgraph=True)
     assert torch.equal(fed(feeder, params).images, expected)
+
+
+class Unread(TorchDispatchMode):
+    """Refuses what waits for a device, or makes a shape of values."""
+
+    REFUSED = ("nonzero", "_local_scalar_dense", "masked_select", "equal", "lift_fresh")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        places = args[1] if function is torch.ops.aten.index.Tensor else ()
+        assert not any(place is not None and place.dtype == torch.bool for place in places), function
+        assert not any(name in str(function) for name in self.REFUSED), function
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_value_is_read_back():
+    feeder, params = Feeder(STORE, LABELS, CPU), sampled(AugmentConfig(perspective=0.001, **MIXED), 7)
+    packed = feeder.pack(np.arange(N), params, SIZE)
+    assert len(packed.parcel.arrays["blended"]) and packed.parcel.arrays["areas"].any()
+    with Unread():
+        (batch,) = feeder.feed(packed for packed in [packed])
+    assert torch.equal(batch.images, fed(RESIDENT, params).images)
 
 
 @pytest.mark.parametrize("perspective", [0.0, 0.001])

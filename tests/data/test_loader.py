@@ -58,7 +58,9 @@ def test_batches_hold_what_they_say(index):
     for batch in batches:
         assert batch.images.shape == (len(batch.indices), 3, 64, 64) and batch.images.dtype == torch.uint8
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        assert batch.targets.boxes.shape == (*batch.targets.valid.shape, 4) and batch.targets.boxes.dtype == torch.float32
+        assert (
+            batch.targets.boxes.shape == (*batch.targets.valid.shape, 4) and batch.targets.boxes.dtype == torch.float32
+        )
         assert len(batch.targets.boxes) == len(batch.targets.crowds) == len(batch.indices)
     assert sum(int(b.targets.crowd_valid.sum()) for b in batches) > 0
 

@@ -23,22 +23,21 @@ class Parcel:
     """
 
     def __init__(self, contents: Mapping[str, tuple[np.dtype | type, Shape]], pinned: bool = False):
-        self._places: dict[str, tuple[int, int, np.dtype, Shape]] = {}
-        end = 0
+        self._places: dict[str, tuple[int, int, torch.dtype, Shape]] = {}
+        spans, end = {}, 0
         for name, (kind, shape) in contents.items():
             start, dtype = -(-end // _ALIGNED) * _ALIGNED, np.dtype(kind)
             end = start + dtype.itemsize * int(np.prod(shape))
-            self._places[name] = start, end, dtype, shape
+            self._places[name] = start, end, torch.from_numpy(np.empty(0, dtype)).dtype, shape
+            spans[name] = start, end, dtype, shape
         self.buffer = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
         memory = self.buffer.numpy()
         self.arrays = {
-            name: memory[start:end].view(dtype).reshape(shape)
-            for name, (start, end, dtype, shape) in self._places.items()
+            name: memory[start:end].view(dtype).reshape(shape) for name, (start, end, dtype, shape) in spans.items()
         }
 
     def open(self, buffer: Tensor) -> dict[str, Tensor]:
         """The arrays in a copy of the buffer, as views of it."""
         return {
-            name: buffer[start:end].view(torch.from_numpy(np.empty(0, dtype)).dtype).view(shape)
-            for name, (start, end, dtype, shape) in self._places.items()
+            name: buffer[start:end].view(dtype).view(shape) for name, (start, end, dtype, shape) in self._places.items()
         }

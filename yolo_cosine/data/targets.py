@@ -27,10 +27,6 @@ class Targets:
         """Those of some of the images."""
         return Targets(**{name: value[images] for name, value in vars(self).items()})
 
-    def flat(self):
-        at, crowd_at = self.valid.nonzero(), self.crowd_valid.nonzero()
-        return at[:, 0], self.classes[self.valid], self.boxes[self.valid], crowd_at[:, 0], self.crowds[self.crowd_valid]
-
     def to(self, device: torch.device) -> Targets:
         """The same on a device; the copies do not wait for each other."""
         return Targets(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})

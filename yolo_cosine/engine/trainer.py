@@ -52,7 +52,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
+    wrapped: nn.Module  # the model in its `detector.Rows`, these perhaps in a DistributedDataParallel
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -187,7 +187,7 @@ class Trainer:
             images = part.inputs()
             with self.precision.autocast():
                 outputs = self.wrapped(images)
-            loss, part_items = self.loss(outputs, images.shape[2:], *part.targets.flat())
+            loss, part_items = self.loss(outputs, images.shape[2:], part.targets)
             # DistributedDataParallel averages over the ranks, and the loss is a sum over images
             self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
