@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from yolo_cosine import train
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.checkpoint import load_checkpoint
+from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.mishaps import GoBack, is_out_of_memory, leave_out, smaller_parts
 from yolo_cosine.engine.progress import Progress
+from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import TrainingFailed
 from yolo_cosine.model.loss import DetectionLoss
 from yolo_cosine.sinks.jsonl import read_records
@@ -135,6 +139,29 @@ def test_out_of_memory_with_one_image_ends_the_run(write_run, monkeypatch, capsy
     assert train.main(["--cfg", str(write_run())]) == 1
     error = capsys.readouterr().err
     assert "step 0: out of memory" in error and "smaller imgsz (now 64)" in error and "Traceback" not in error
+
+
+def test_no_memory_for_the_images_of_a_step_makes_smaller_parts_too():
+    """On a GPU they are made while the batch before is trained on, and so not in the step."""
+
+    def epoch(number, mosaic, first):
+        yield "a batch"
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate")
+
+    trainer = SimpleNamespace(
+        loader=SimpleNamespace(epoch=epoch),
+        mosaic_free_from=1,
+        progress=Progress(step=7),
+        config=load_config(None),
+        world=World(),
+    )
+    batches = Trainer._batches(trainer, 0, 0)
+    assert next(batches) == "a batch"
+    with pytest.raises(
+        GoBack, match=r"step 7: out of memory for its images \(CUDA out of memory. Tried\).*in 2 parts"
+    ) as found:
+        next(batches)
+    assert found.value.changes == {"parts": 2}
 
 
 def test_the_parts_of_a_batch_hold_all_of_it(small_shapes):

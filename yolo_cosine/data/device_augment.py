@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_AT_ONCE = 2**22  # pixels of the output that are worked on together; some 250 bytes are needed for each meanwhile
+_AT_ONCE = 2**22  # pixels of the output that are worked on together; some 110 bytes are needed for each meanwhile
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,8 @@ def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw: Callable
     if mixed:
         images = _mix(images, sampling)
         for some in _in_turn(count, size) if sampling.coloured else ():
-            images[some] = _shift_colours(images[some].float().flatten(1, 2), sampling.colour[some]).view_as(
-                images[some]
-            )
+            part = images[some]
+            part.copy_(_shift_colours(part.float().flatten(1, 2), sampling.colour[some]).view_as(part))
     return images.permute(0, 3, 1, 2)
 
 
@@ -102,13 +101,14 @@ def render(
     """(R, S, S, 3) uint8: some rows of a `Sampling`, all at once."""
     x, y = _positions(inverse, size, perspective)
     left, top = x.floor(), y.floor()
-    right_share, low_share = x - left, y - top
+    right_share, low_share = (x - left).unsqueeze(-1), (y - top).unsqueeze(-1)
     left, top = left.int(), top.int()
-    image = 0.0
-    for row, row_share in ((top, 1 - low_share), (top + 1, low_share)):
-        for column, share in ((left, 1 - right_share), (left + 1, right_share)):
-            found = pixels[_addresses(column, row, center, outer, first, pitch)]
-            image = image + (row_share * share).unsqueeze(-1) * found
+
+    def between(row: Tensor) -> Tensor:
+        ends = (pixels[_addresses(column, row, center, outer, first, pitch)].float() for column in (left, left + 1))
+        return torch.lerp(*ends, right_share)
+
+    image = torch.lerp(between(top), between(top + 1), low_share)
     image = image.round()  # as in OpenCV, colours are changed in whole numbers
     if coloured:
         image = _shift_colours(image, colour)
@@ -120,17 +120,17 @@ def _positions(inverse: Tensor, size: int, perspective: bool) -> tuple[Tensor, T
     place = torch.arange(size * size, device=inverse.device)
     u, v = (place % size).to(inverse.dtype), (place // size).to(inverse.dtype)
     # not a product of matrices, which some GPUs round to 10 bits
-    x, y, w = (inverse[:, k, :1] * u + inverse[:, k, 1:2] * v + inverse[:, k, 2:] for k in range(3))
+    axes = [inverse[:, k, :1] * u + inverse[:, k, 1:2] * v + inverse[:, k, 2:] for k in range(3 if perspective else 2)]
     if perspective:
-        x, y = x / w, y / w
+        axes = [axis / axes[2] for axis in axes[:2]]
     # no canvas is wider than 2S; what is far outside is as grey as what is near
-    return x.clamp(-2, 2 * size + 1), y.clamp(-2, 2 * size + 1)
+    return axes[0].clamp(-2, 2 * size + 1), axes[1].clamp(-2, 2 * size + 1)
 
 
 def _addresses(x: Tensor, y: Tensor, center: Tensor, outer: Tensor, first: Tensor, pitch: Tensor) -> Tensor:
     """(B, K) int64: where the pixels (x, y) of the canvas are, (B, K) int32 each; 0, where the grey is, if none covers them."""
     right, low = x >= center[:, :1], y >= center[:, 1:]
-    quarter = right.long() + 2 * low.long()
+    quarter = torch.where(low, 2, 0) + right
     covered = ((x >= outer[..., 0].gather(1, quarter)) ^ right) & ((y >= outer[..., 1].gather(1, quarter)) ^ low)
     address = first.gather(1, quarter) + y * pitch.gather(1, quarter) + x
     return torch.where(covered, address, 0)

@@ -24,6 +24,8 @@ from yolo_cosine.data.resident import ResidentImages
 from yolo_cosine.data.sampler import AugmentParams
 from yolo_cosine.data.targets import Targets
 
+_COPYING = 4  # threads that are worth having where photographs need not be decoded: more would only hold more memory
+
 
 class Feeder:
     """Makes batches on a device, from photographs that are there (`resident`) or are sent with each batch."""
@@ -39,6 +41,10 @@ class Feeder:
         """Prepare a batch, in any thread (see `packing.pack`)."""
         pinned = self._stream is not None
         return pack(self.store, self.labels, indices, params, size, self.resident, pinned)
+
+    def threads(self, wanted: int) -> int:
+        """How many of them should pack."""
+        return min(wanted, _COPYING) if self.store.cached else wanted
 
     def feed(self, batches: Generator[Packed, None, None]) -> Iterator[TrainBatch]:
         """The batches on the device, each on its way there while the one before is trained on."""

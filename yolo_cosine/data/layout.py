@@ -7,6 +7,7 @@ image by itself is taken for the top left one of a mosaic that has no other, wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,12 +28,12 @@ class Layout:
     canvas: np.ndarray  # (B, 2) int64, width and height
     matrix: np.ndarray  # (B, 3, 3) float64, to the pixels of the output, without flips
 
-    @property
+    @cached_property
     def origin(self) -> np.ndarray:
         """(B, 4, 2) int64, where the first pixel of each photograph lies, or would lie if the canvas were large enough."""
         return self.center[:, None] - np.where(IS_LEFT_TOP, self.sizes, 0)
 
-    @property
+    @cached_property
     def outer(self) -> np.ndarray:
         """(B, 4, 2) int64, the outer edges of the photographs, as in `Sampling`; they end with the canvas."""
         end = np.minimum(self.origin + self.sizes, self.canvas[:, None])

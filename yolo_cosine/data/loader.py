@@ -125,7 +125,8 @@ class TrainLoader:
             return _named(self.store.index, sample(start)[1].images())
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
-        made = ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        workers = self.workers if self.feeder is None else self.feeder.threads(self.workers)
+        made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell)
         yield from made if self.feeder is None else self.feeder.feed(made)
 
 

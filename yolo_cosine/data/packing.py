@@ -20,6 +20,8 @@ from yolo_cosine.data.parcel import Parcel
 from yolo_cosine.data.resident import ResidentImages
 from yolo_cosine.data.sampler import AugmentParams, Placement
 
+_NONE = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Packed:
@@ -47,11 +49,13 @@ def pack(
     Raises:
         UserError: if not one image can be read.
     """
-    rows, owner = _rows(params)
+    blended, pasted = (_NONE if mix is None else np.flatnonzero(mix.on) for mix in (params.mixup, params.cutmix))
+    rows = _rows(params, blended, pasted)
+    owner = np.concatenate((np.arange(len(params)), blended, pasted))
     images, sizes, photographs = _find(store, rows, resident)
     layout = lay_out(rows, images, sizes, store.size)
     inverse = inverse_matrices(layout, params.flipud[owner], params.fliplr[owner], store.size)
-    boxes, mixed = _boxes(layout, labels, rows.scale, params, owner, store.size)
+    boxes, areas = _boxes(layout, labels, rows.scale, params, blended, pasted, store.size)
     if resident is not None:
         outer, corner, extent, first, end = layout.outer, layout.origin, layout.sizes, resident.first[images], 0
     else:
@@ -69,7 +73,12 @@ def pack(
         "pitch": pitch.astype(np.int32),
         "inverse": inverse.astype(np.float32),
         "colour": params.hsv.astype(np.float32),
-        **mixed,
+        "blended": blended,
+        "share": params.mixup.share[blended].astype(np.float32)
+        if params.mixup is not None
+        else np.zeros(0, np.float32),
+        "pasted": pasted,
+        "areas": areas.astype(np.int32),
         **{name: tensor.numpy() for name, tensor in vars(targets).items()},
     }
     contents = {name: (array.dtype, array.shape) for name, array in arrays.items()}
@@ -81,13 +90,12 @@ def pack(
     return Packed(indices, size, parcel, bool(rows.perspective.any()), bool(params.hsv.any()))
 
 
-def _rows(params: AugmentParams) -> tuple[Placement, np.ndarray]:
-    """The placements of B images, of those that are blended into them, and of those pasted; and the images they are for."""
-    parts: list[tuple[Placement, np.ndarray]] = [(params, np.arange(len(params)))]
-    parts += [(mix.other, np.flatnonzero(mix.on)) for mix in (params.mixup, params.cutmix) if mix is not None]
+def _rows(params: AugmentParams, blended: np.ndarray, pasted: np.ndarray) -> Placement:
+    """How the images are placed, then those that are blended into some of them, then those that are pasted."""
+    parts: list[tuple[Placement, np.ndarray | slice]] = [(params, slice(None))]
+    parts += [(mix.other, of) for mix, of in ((params.mixup, blended), (params.cutmix, pasted)) if mix is not None]
     names = [field.name for field in fields(Placement)]
-    rows = {name: np.concatenate([getattr(some, name)[of] for some, of in parts]) for name in names}
-    return Placement(**rows), np.concatenate([of for _, of in parts])
+    return Placement(**{name: np.concatenate([getattr(part, name)[of] for part, of in parts]) for name in names})
 
 
 def _find(
@@ -98,57 +106,36 @@ def _find(
     if resident is not None:
         images = resident.stands_for[tiles]
         return images, resident.sizes[images], {}
-    images, sizes, photographs = np.zeros_like(tiles), np.zeros((*tiles.shape, 2), dtype=np.int64), {}
+    images, sizes = np.zeros_like(tiles), np.zeros((*tiles.shape, 2), dtype=np.int64)
     used = rows.mosaic[:, None] | (np.arange(4) == 0)
-    for tile in np.unique(tiles[used]).tolist():
-        image, photograph = store.readable(tile)
-        photographs[image] = photograph
-        images[tiles == tile], sizes[tiles == tile] = image, photograph.shape[1::-1]
-    return images, sizes, photographs
+    wanted, place = np.unique(tiles[used], return_inverse=True)
+    found = [store.readable(i) for i in wanted.tolist()]
+    images[used] = np.array([image for image, _ in found])[place]
+    sizes[used] = np.array([photograph.shape[1::-1] for _, photograph in found])[place]
+    return images, sizes, dict(found)
 
 
 def _boxes(
-    layout: Layout, labels: TrainableBoxes, scale: np.ndarray, params: AugmentParams, owner: np.ndarray, size: int
-) -> tuple[Boxes, dict[str, np.ndarray]]:
-    """The boxes of the B images, and what the device has to be told of their mixing."""
-    count = len(params)
+    layout: Layout, labels: TrainableBoxes, scale: np.ndarray, params: AugmentParams, blended: np.ndarray,
+    pasted: np.ndarray, size: int,
+) -> tuple[Boxes, np.ndarray]:  # fmt: skip
+    """The boxes of the images, and (C, 4) int64 xyxy, pixels: the areas that are pasted, empty where there is none."""
     row, xyxy, label = laid_boxes(layout, labels, scale, size)
     objects = Objects(xyxy, labels.classes[label], labels.crowd[label])
-    areas: list[tuple[int, int, int, int]] = []
-    if len(owner) > count:
-        ends = np.searchsorted(row, np.arange(len(owner)), side="right")
+    areas = np.zeros((len(pasted), 4), dtype=np.int64)
+    if len(layout.images) > len(params):
+        ends = np.searchsorted(row, np.arange(len(layout.images)), side="right")
         each = [objects[start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
-        areas = _mix(each, params)
-        row = np.repeat(np.arange(count), [len(some.classes) for some in each[:count]])
-        columns = zip(*(vars(some).values() for some in each[:count]), strict=True)
-        objects = Objects(*(np.concatenate(column) for column in columns))
-    pasted = count + np.count_nonzero(params.mixup.on) if params.mixup is not None else count
-    blended, pasted = owner[count:pasted], owner[pasted:]
-    share = params.mixup.share[blended] if params.mixup is not None else np.zeros(0)
-    boxes = Boxes(row, _flipped(objects.xyxy, params, row, size).astype(np.float32), objects.classes, objects.crowd)
-    return boxes, {
-        "blended": blended,
-        "share": share.astype(np.float32),
-        "pasted": pasted,
-        "areas": _flipped(np.array(areas, dtype=np.int32).reshape(-1, 4), params, pasted, size),
-    }
-
-
-def _mix(each: list[Objects], params: AugmentParams) -> list[tuple[int, int, int, int]]:
-    """Add what is mixed in to the objects of each image, and return the areas that are pasted, empty where none is.
-
-    Args:
-        each: of the images, and after them of those that are blended and of those that are pasted in, as they are placed.
-    """
-    others, areas = iter(each[len(params) :]), []
-    if params.mixup is not None:
-        for k in np.flatnonzero(params.mixup.on):
+        each, others = each[: len(params)], iter(each[len(params) :])
+        for k in blended:
             each[k] += next(others)
-    if params.cutmix is not None:
-        for k in np.flatnonzero(params.cutmix.on):
+        for c, k in enumerate(pasted):
             area, each[k] = cut_area(each[k], next(others), params.cutmix.areas[k], params.cutmix.choice[k])
-            areas.append(area or (0, 0, 0, 0))
-    return areas
+            areas[c] = area or 0
+        row = np.repeat(np.arange(len(params)), [len(some.classes) for some in each])
+        objects = Objects(*(np.concatenate(part) for part in zip(*(vars(some).values() for some in each), strict=True)))
+    boxes = _flipped(objects.xyxy, params, row, size)
+    return Boxes(row, boxes.astype(np.float32), objects.classes, objects.crowd), _flipped(areas, params, pasted, size)
 
 
 def _flipped(xyxy: np.ndarray, params: AugmentParams, row: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ class Trainer:
             self.sums[1].zero_()
             progress.epoch_images, progress.epoch_seconds = 0, 0.0
         since = time.perf_counter()
-        for batch in self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from, first=first):
+        for batch in self._batches(epoch, first):
             step = progress.step
             self.apply_schedule(step)
             scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
@@ -174,6 +174,22 @@ class Trainer:
             progress.evaluation_due = (step + 1) % self.eval_every == 0 or step + 1 == self.schedule.steps
             self.finish_step(step)
             since = time.perf_counter()
+
+    def _batches(self, epoch: int, first: int) -> Iterator[TrainBatch]:
+        """The batches of an epoch from number `first` on.
+
+        Raises:
+            GoBack: if there is no memory for one on the device that makes them.
+        """
+        try:
+            yield from self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from, first=first)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            text = str(error).strip().partition("\n")[0]
+        where = f"step {self.progress.step}: out of memory for its images ({text})"
+        raise smaller_parts(where, self.progress, self.config, self.world.size)
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
         """Take in a batch; returns whether it closed an accumulation and so moved the weights.
