@@ -93,7 +93,7 @@ def test_the_images_are_those_of_opencv(keys):
     assert differences.mean() < 0.6 and (differences <= 4).mean() > 0.999
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
     more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
