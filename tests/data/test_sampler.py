@@ -72,6 +72,7 @@ def test_mixed_in_images_are_any_with_draws_of_their_own():
 def test_the_share_of_mixup_and_the_areas_of_cutmix_are_ultralytics():
     p = params(AugmentConfig(mixup=1.0, cutmix=1.0), size=64)
     assert stats.kstest(p.mixup.share, stats.beta(32, 32).cdf).pvalue > 0.01
+    assert p.mixup.share.var() == pytest.approx(stats.beta(32, 32).var(), rel=0.15)
     areas = p.cutmix.areas.reshape(-1, 4)
     np.random.seed(0)
     peer = np.array([CutMix(None)._rand_bbox(64, 64) for _ in range(3000)])
