@@ -84,6 +84,7 @@ class Trainer:
         self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
         self.sums_of_ranks = [self.sums.cpu()]  # as of the last save
+        self.gradients_of_ranks: list[list[Tensor]] | None = None  # the same; of an update that is not closed
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
         self.loader.tell = self.evaluator.tell = self._tell_worker
@@ -162,7 +163,7 @@ class Trainer:
             self.apply_schedule(step)
             scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
             updated = self._take_step(batch, step)
-            images = len(batch.indices) * self.world.size
+            images = self.loader.images_in(step % self.steps_per_epoch)
             progress.last_step, progress.step = step, step + 1
             progress.epoch_images += images
             if (step + 1) % self.config.log_every == 0:
@@ -182,20 +183,22 @@ class Trainer:
             NonFinite: if a loss or gradient of the update is no finite number; the weights are as they were.
         """
         batch = batch.to(self.precision.device)
+        closing = len(self.window) + 1 >= self.schedule.accumulate(step)
         items = torch.zeros(len(self.loss.names), device=self.precision.device)
         for part in batch.parts(self.progress.parts):
             images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
-            with self.precision.autocast():
-                outputs = self.wrapped(images)
-            loss, part_items = self.loss(
-                outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
-            )
-            # DistributedDataParallel averages over the ranks, and the loss is a sum over images
-            self.scaler.scale(loss * self.world.size).backward()
+            with self.world.sending(self.wrapped, closing):
+                with self.precision.autocast():
+                    outputs = self.wrapped(images)
+                loss, part_items = self.loss(
+                    outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
+                )
+                # DistributedDataParallel averages over the ranks, and the loss is a sum over images
+                self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
         self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
         self.window.append((batch.indices, items))
-        if len(self.window) < self.schedule.accumulate(step):
+        if not closing:
             return False
         self.scaler.unscale_(self.optimizer)
         self._check_finite(clip_gradients(self.trained, self.config.clip_norm), step)
@@ -205,6 +208,7 @@ class Trainer:
         self.ema.update()
         torch._foreach_copy_(self.statistics, self.current_statistics)
         self.window.clear()
+        self.gradients_of_ranks = None
         self.progress.skipped = 0
         return True
 
@@ -324,13 +328,18 @@ class Trainer:
         return bool(self.world.from_main(time.monotonic() - self._saved_at >= self._save_seconds))
 
     def _save(self, best: bool) -> None:
-        # the norms' statistics are each rank's own; a resume gives all the main one's, so a run that is not resumed does too
+        # norms may be each rank's own; a resume gives all the main one's, so a run that is not resumed does too
         self.world.share_buffers(self.model)
-        self.sums_of_ranks = self.world.gather(self.sums.cpu())
+        self.collect()
         self._saved_at = time.monotonic()
         self.tick()
         if self.world.is_main:
             self.saver.save(self, best)
+
+    def collect(self) -> None:
+        """Bring together, for a checkpoint, what each rank has of its own."""
+        self.sums_of_ranks = self.world.gather(self.sums.cpu())
+        self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
 
     def _stop_if_asked(self) -> None:
         """Save and stop, if a signal asks for it.
