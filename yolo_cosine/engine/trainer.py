@@ -87,6 +87,7 @@ class Trainer:
         self.gradients_of_ranks: list[list[Tensor]] | None = None  # the same; of an update that is not closed
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
+        self._clock_says_save = False
         self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
@@ -324,8 +325,7 @@ class Trainer:
     def _save_is_due(self, step: int) -> bool:
         if self._save_seconds is None:
             return (step + 1) % self._save_steps == 0
-        # one clock decides for all ranks
-        return bool(self.world.from_main(time.monotonic() - self._saved_at >= self._save_seconds))
+        return self._clock_says_save
 
     def _save(self, best: bool) -> None:
         # norms may be each rank's own; a resume gives all the main one's, so a run that is not resumed does too
@@ -347,8 +347,11 @@ class Trainer:
         Raises:
             Interrupted: saying how to go on.
         """
-        asked = self.stops.requested
-        if not self.world.any(asked is not None):
+        asked, every = self.stops.requested, self._save_seconds
+        # one clock decides for all ranks, when they agree on this
+        over = every is not None and self.world.is_main and time.monotonic() - self._saved_at >= every
+        stop, self._clock_says_save = self.world.each(asked is not None, over)
+        if not stop:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
         self._save(False)
