@@ -15,6 +15,7 @@ from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
 from yolo_cosine.data.shared_batches import Arrays, SharedBatches
+from yolo_cosine.data.targets import Targets, pad_targets
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import some_of
 
@@ -31,10 +32,10 @@ class TrainBatch:
     image_of_crowd: torch.Tensor  # (C,) int64
     crowds: torch.Tensor  # (C, 4) float32 xyxy, pixels: regions to ignore
 
-    def to(self, device: torch.device) -> TrainBatch:
-        """The same batch on a device; the copies do not wait for each other."""
-        move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return TrainBatch(indices=self.indices, **move)
+    def targets(self) -> Targets:
+        """What is on the images, padded. On a CPU only, for it reads how many boxes there are."""
+        names = ("image_of_box", "classes", "boxes", "image_of_crowd", "crowds")
+        return pad_targets(len(self.images), *(getattr(self, name).numpy() for name in names))
 
     def parts(self, count: int) -> list[TrainBatch]:
         """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""

@@ -142,7 +142,7 @@ def build_trainer(
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=world.wrap(model, precision.device),
+        wrapped=world.wrap(detector.Rows(model), precision.device),
         loss=loss,
         ema=ema,
         optimizer=optimizer,

@@ -79,10 +79,6 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over the ranks of a tensor of one shape, on every rank."""
-        return self.total(values.clone()) / self.size
-
     def collect(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere."""
         if self.size == 1:

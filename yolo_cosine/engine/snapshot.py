@@ -28,7 +28,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "gradients": trainer.gradients_of_ranks if trainer.window else None,
         "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
         "statistics": trainer.statistics if trainer.window else None,
-        "sums": trainer.sums_of_ranks,
+        "sums": trainer.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
         "scaler": trainer.scaler.state_dict(),
         "progress": vars(trainer.progress).copy(),
@@ -47,14 +47,13 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.ema.model.load_state_dict(state["ema"])
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.gradients_of_ranks, trainer.sums_of_ranks = state["gradients"], state["sums"]
+    trainer.gradients_of_ranks = state["gradients"]
     for parameter, gradient in zip(trainer.trained, _own_gradients(trainer, state["gradients"]), strict=True):
         parameter.grad = None if gradient is None else gradient.to(device)
     trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
     for own, saved in zip(trainer.statistics, state["statistics"] or trainer.current_statistics, strict=True):
         own.copy_(saved)
-    ranks, sums = trainer.world.size, state["sums"]
-    trainer.sums.copy_(sums[trainer.world.rank] if len(sums) == ranks else sum(sums) / len(sums))
+    trainer.sums.copy_(state["sums"])
     trainer.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
     if trainer.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision
         trainer.scaler.load_state_dict(state["scaler"])

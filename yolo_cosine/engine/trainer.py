@@ -52,7 +52,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
+    wrapped: nn.Module  # the model in its `detector.Rows`, these perhaps in a DistributedDataParallel
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -83,8 +83,8 @@ class Trainer:
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
         self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
-        self.sums_of_ranks = [self.sums.cpu()]  # as of the last save
-        self.gradients_of_ranks: list[list[Tensor]] | None = None  # the same; of an update that is not closed
+        # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
+        self.gradients_of_ranks: list[list[Tensor]] | None = None
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
         self._clock_says_save = False
@@ -183,17 +183,17 @@ class Trainer:
         Raises:
             NonFinite: if a loss or gradient of the update is no finite number; the weights are as they were.
         """
-        batch = batch.to(self.precision.device)
+        device = self.precision.device
         closing = len(self.window) + 1 >= self.schedule.accumulate(step)
-        items = torch.zeros(len(self.loss.names), device=self.precision.device)
+        items = torch.zeros(len(self.loss.names), device=device)
         for part in batch.parts(self.progress.parts):
-            images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+            targets = part.targets().to(device)
+            images = part.images.to(device, non_blocking=True)
+            images = images.float().div_(255).contiguous(memory_format=torch.channels_last)
             with self.world.sending(self.wrapped, closing):
                 with self.precision.autocast():
                     outputs = self.wrapped(images)
-                loss, part_items = self.loss(
-                    outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
-                )
+                loss, part_items = self.loss(outputs, images.shape[2:], targets, **self._share_of(step))
                 # DistributedDataParallel averages over the ranks, and the loss is a sum over images
                 self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
@@ -213,19 +213,24 @@ class Trainer:
         self.progress.skipped = 0
         return True
 
+    def _share_of(self, step: int) -> dict[str, Any]:
+        """What the loss is to know where a rank has a share of the batch only."""
+        if self.world.size == 1:
+            return {}
+        return {"images": self.loader.images_in(step % self.steps_per_epoch), "total": self.world.total}
+
     def _check_finite(self, norm: Tensor, step: int) -> None:
         """Stop before a loss or gradient that is no number reaches the weights, and name the batch it came from."""
         items = torch.stack([items for _, items in self.window])
         # with a scaler an infinite norm is in order, until it has nothing left to scale down: it skips that update
         scaled = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
-        finite = bool(torch.isfinite(items).all() and (scaled or torch.isfinite(norm)))
-        if not self.world.any(not finite):  # one rank's loss concerns all
+        if torch.isfinite(items).all() and (scaled or torch.isfinite(norm)):
             return
-        files = self.loader.store.index.files
-        window = [[files[i] for i in images] for images, _ in self.window]
+        # both are those of all ranks together, so all of them are here now, and the images are those of all
+        files, shares = self.loader.store.index.files, self.world.gather([images for images, _ in self.window])
+        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
         first = step - len(items) + 1
-        said = None if finite else describe_nonfinite(items, window, self.loss.names, first, self.steps_per_epoch)
-        raise NonFinite(next(text for text in self.world.gather(said) if text))
+        raise NonFinite(describe_nonfinite(items, window, self.loss.names, first, self.steps_per_epoch))
 
     def _take_step(self, batch: TrainBatch, step: int) -> bool:
         """`train_step`, with what becomes of its mishaps; returns whether the weights moved.
@@ -263,7 +268,7 @@ class Trainer:
 
     def _mean_losses(self, row: int, prefix: str) -> dict[str, float]:
         """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""
-        *sums, count = self.world.mean(self.sums[row]).tolist()
+        *sums, count = self.sums[row].tolist()
         self.sums[row].zero_()
         return {
             prefix + name: value / count if count else float("nan")
@@ -338,7 +343,6 @@ class Trainer:
 
     def collect(self) -> None:
         """Bring together, for a checkpoint, what each rank has of its own."""
-        self.sums_of_ranks = self.world.gather(self.sums.cpu())
         self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
 
     def _stop_if_asked(self) -> None:
