@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import socket
 import sys
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from yolo_cosine.ablation.executor import run_processes
 
 KEYS = {
     "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 3, "warmup_epochs": 1, "log_every": 2,
@@ -50,8 +51,7 @@ def train_together(tmp_path):
         with socket.socket() as s:
             s.bind(("localhost", 0))
             port = s.getsockname()[1]
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["yolo_cosine.engine.run"])
+        context = run_processes()
         processes, ranks = [], len(each)
         for rank, arguments in enumerate(each):
             folder = tmp_path / f"rank{rank}"

@@ -16,7 +16,6 @@ from yolo_cosine.engine.sync_norms import synchronise_norms
 from yolo_cosine.engine.watch import Watch
 from yolo_cosine.errors import Interrupted, UserError
 
-
 _Parallel = nn.parallel.DistributedDataParallel
 _SENDS_BUFFERS = next(  # newer PyTorch has another name for it
     name

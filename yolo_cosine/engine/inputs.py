@@ -16,8 +16,8 @@ from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print
-from yolo_cosine.engine.launch import local_size
 from yolo_cosine.data.shared_batches import SharedBatches, digest
+from yolo_cosine.engine.launch import local_size
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
