@@ -97,7 +97,8 @@ class DataConfig(KeyGroup):
     cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="Folder of the files of `cache: disk`; by default .images in `runs`. With a folder named, `cache: auto` "
-        "keeps what fits into memory there, as an ablation does for its runs. It may be deleted at any time.",
+        "keeps what fits into memory there, as an ablation does for its runs and several processes of a run do. It may be "
+        "deleted at any time.",
     )
 
 
@@ -328,6 +329,11 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     deterministic: bool = Field(
         True, description="Only deterministic kernels, so that a run can be repeated bit for bit."
+    )
+    sync_norms: bool = Field(
+        True,
+        description="With several processes the norms take their statistics over the images of all, so that weights are those "
+        "of one process with the same batch. false: each over its own, as YOLOv5 and Ultralytics do it; fewer messages.",
     )
     log_every: Annotated[int, Field(ge=1)] = Field(10, description="Steps over which a logged loss is averaged.")
     tensorboard: bool = Field(True, description="Write TensorBoard logs.")

@@ -94,6 +94,10 @@ class TrainLoader:
         whole, rest = divmod(len(self.store.index), self.batch)
         return whole + (rest >= self.ranks)
 
+    def images_in(self, number: int) -> int:
+        """Images in this batch of an epoch, over all ranks."""
+        return min(self.batch, len(self.store.index) - number * self.batch)
+
     def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainBatch]:
         """The batches of an epoch in order, from number `first` on.
 

@@ -21,6 +21,7 @@ from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print, digest, fingerprint
+from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
@@ -100,8 +101,9 @@ def build_trainer(
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
     if fresh:
-        with world.main_first():  # a named checkpoint is downloaded
-            transfer = load_weights(model, config)
+        transfer = load_weights(model, config) if world.is_main else None  # which may download them
+        if config.weights is not None:
+            world.share_state(model)
         if transfer is not None:
             notify(str(transfer), transfer.is_poor)
     frozen = detector.freeze(model, config.freeze)
@@ -126,9 +128,11 @@ def build_trainer(
     save_every = config.checkpoint.every
     if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
         raise UserError(f"checkpoint.every: {save_every} is less than a step of this run; write at least 1it")
-    prints = {split: fingerprint(index) for split, index in data.splits.items()} if world.is_main else None
-    prints = world.from_main(prints)
+    first_here = world.local_rank == 0
+    prints = {split: fingerprint(index) for split, index in data.splits.items()} if first_here else None
+    prints = check_same_data(world, prints)
     run_dir = make_run_dir()
+    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms are those of several processes
     return Trainer(
         config=config,
         run_dir=run_dir,
@@ -136,7 +140,7 @@ def build_trainer(
         model=model,
         wrapped=world.wrap(detector.Rows(model), precision.device),
         loss=loss,
-        ema=Ema(model, config.ema_decay, config.ema_tau),
+        ema=ema,
         optimizer=optimizer,
         groups=groups,
         schedule=schedule,

@@ -83,9 +83,11 @@ class Trainer:
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
         self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
         self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
-        self.sums_of_ranks = [self.sums.cpu()]  # as of the last save
+        # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
+        self.gradients_of_ranks: list[list[Tensor]] | None = None
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
+        self._clock_says_save = False
         self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
@@ -162,7 +164,7 @@ class Trainer:
             self.apply_schedule(step)
             scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
             updated = self._take_step(batch, step)
-            images = len(batch.indices) * self.world.size
+            images = self.loader.images_in(step % self.steps_per_epoch)
             progress.last_step, progress.step = step, step + 1
             progress.epoch_images += images
             if (step + 1) % self.config.log_every == 0:
@@ -198,18 +200,20 @@ class Trainer:
             NonFinite: if a loss or gradient of the update is no finite number; the weights are as they were.
         """
         batch = batch.to(self.precision.device)
+        closing = len(self.window) + 1 >= self.schedule.accumulate(step)
         items = torch.zeros(len(self.loss.names), device=self.precision.device)
         for part in batch.parts(self.progress.parts):
             images = part.inputs()
-            with self.precision.autocast():
-                outputs = self.wrapped(images)
-            loss, part_items = self.loss(outputs, images.shape[2:], part.targets)
-            # DistributedDataParallel averages over the ranks, and the loss is a sum over images
-            self.scaler.scale(loss * self.world.size).backward()
+            with self.world.sending(self.wrapped, closing):
+                with self.precision.autocast():
+                    outputs = self.wrapped(images)
+                loss, part_items = self.loss(outputs, images.shape[2:], part.targets, **self._share_of(step))
+                # DistributedDataParallel averages over the ranks, and the loss is a sum over images
+                self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
         self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
         self.window.append((batch.indices, items))
-        if len(self.window) < self.schedule.accumulate(step):
+        if not closing:
             return False
         self.scaler.unscale_(self.optimizer)
         self._check_finite(clip_gradients(self.trained, self.config.clip_norm), step)
@@ -219,22 +223,28 @@ class Trainer:
         self.ema.update()
         torch._foreach_copy_(self.statistics, self.current_statistics)
         self.window.clear()
+        self.gradients_of_ranks = None
         self.progress.skipped = 0
         return True
+
+    def _share_of(self, step: int) -> dict[str, Any]:
+        """What the loss is to know where a rank has a share of the batch only."""
+        if self.world.size == 1:
+            return {}
+        return {"images": self.loader.images_in(step % self.steps_per_epoch), "total": self.world.total}
 
     def _check_finite(self, norm: Tensor, step: int) -> None:
         """Stop before a loss or gradient that is no number reaches the weights, and name the batch it came from."""
         items = torch.stack([items for _, items in self.window])
         # with a scaler an infinite norm is in order, until it has nothing left to scale down: it skips that update
         scaled = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
-        finite = bool(torch.isfinite(items).all() and (scaled or torch.isfinite(norm)))
-        if not self.world.any(not finite):  # one rank's loss concerns all
+        if torch.isfinite(items).all() and (scaled or torch.isfinite(norm)):
             return
-        files = self.loader.store.index.files
-        window = [[files[i] for i in images] for images, _ in self.window]
+        # both are those of all ranks together, so all of them are here now, and the images are those of all
+        files, shares = self.loader.store.index.files, self.world.gather([images for images, _ in self.window])
+        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
         first = step - len(items) + 1
-        said = None if finite else describe_nonfinite(items, window, self.loss.names, first, self.steps_per_epoch)
-        raise NonFinite(next(text for text in self.world.gather(said) if text))
+        raise NonFinite(describe_nonfinite(items, window, self.loss.names, first, self.steps_per_epoch))
 
     def _take_step(self, batch: TrainBatch, step: int) -> bool:
         """`train_step`, with what becomes of its mishaps; returns whether the weights moved.
@@ -272,7 +282,7 @@ class Trainer:
 
     def _mean_losses(self, row: int, prefix: str) -> dict[str, float]:
         """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""
-        *sums, count = self.world.mean(self.sums[row]).tolist()
+        *sums, count = self.sums[row].tolist()
         self.sums[row].zero_()
         return {
             prefix + name: value / count if count else float("nan")
@@ -334,17 +344,20 @@ class Trainer:
     def _save_is_due(self, step: int) -> bool:
         if self._save_seconds is None:
             return (step + 1) % self._save_steps == 0
-        # one clock decides for all ranks
-        return bool(self.world.from_main(time.monotonic() - self._saved_at >= self._save_seconds))
+        return self._clock_says_save
 
     def _save(self, best: bool) -> None:
-        # the norms' statistics are each rank's own; a resume gives all the main one's, so a run that is not resumed does too
+        # norms may be each rank's own; a resume gives all the main one's, so a run that is not resumed does too
         self.world.share_buffers(self.model)
-        self.sums_of_ranks = self.world.gather(self.sums.cpu())
+        self.collect()
         self._saved_at = time.monotonic()
         self.tick()
         if self.world.is_main:
             self.saver.save(self, best)
+
+    def collect(self) -> None:
+        """Bring together, for a checkpoint, what each rank has of its own."""
+        self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
 
     def _stop_if_asked(self) -> None:
         """Save and stop, if a signal asks for it.
@@ -352,8 +365,11 @@ class Trainer:
         Raises:
             Interrupted: saying how to go on.
         """
-        asked = self.stops.requested
-        if not self.world.any(asked is not None):
+        asked, every = self.stops.requested, self._save_seconds
+        # one clock decides for all ranks, when they agree on this
+        over = every is not None and self.world.is_main and time.monotonic() - self._saved_at >= every
+        stop, self._clock_says_save = self.world.each(asked is not None, over)
+        if not stop:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
         self._save(False)

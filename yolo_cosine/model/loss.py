@@ -80,11 +80,12 @@ class DetectionLoss:
             size: height and width of the images, pixels.
             targets: the boxes, on the outputs' device.
             images: number of images of the whole batch; None: these are all.
-            total: adds a tensor up over all that have a share of the batch.
+            total: adds a tensor up over all that have a share of the batch; called once.
 
         Returns:
-            The sum to differentiate (a scalar, proportional to the number of images), and (3,) float32 items per image,
-            detached, named by `names`. Both are this share's; the whole batch's are the sum over the shares.
+            The sum to differentiate (a scalar, proportional to the number of images), which is this share's: the whole
+            batch's is the sum over the shares. And (3,) float32 items per image, those of the whole batch, detached, named
+            by `names`.
         """
         branches = self._branches(outputs)
         batch = len(branches[0]["scores"])
@@ -92,14 +93,15 @@ class DetectionLoss:
         with torch.no_grad():
             assigned = self.assign(outputs, size, targets)
             ignored = _ignored(targets, grid) if targets.crowds.shape[1] else None
-            normalisers = total(torch.stack([a.score.sum() for a in assigned])).clamp(min=1)
-        losses = [
-            self._terms(branch, grid, targets, a, ignored) / normaliser
-            for branch, a, normaliser in zip(branches, assigned, normalisers.unbind(), strict=True)
+        terms = [
+            self._terms(branch, grid, targets, a, ignored) for branch, a in zip(branches, assigned, strict=True)
         ]
-        sums = torch.stack([terms.sum() for terms in losses])
+        with torch.no_grad():  # of each branch the normaliser and the terms, in one message
+            whole = total(torch.stack([torch.cat((a.score.sum()[None], t)) for a, t in zip(assigned, terms, strict=True)]))
+            normalisers, items = whole[:, 0].clamp(min=1), whole[-1, 1:]
+        sums = torch.stack([(t / n).sum() for t, n in zip(terms, normalisers.unbind(), strict=True)])
         loss = (sums * self._shares).sum() if self._end_to_end else sums[0]
-        return loss * (batch if images is None else images), losses[-1].detach()
+        return loss * (batch if images is None else images), items / normalisers[-1]
 
     @torch.no_grad()
     def assign(self, outputs: Mapping[str, Any], size: tuple[int, int], targets: Targets) -> list[Assigned]:
