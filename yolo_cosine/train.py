@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolo_cosine.cli import run_command
+
+if TYPE_CHECKING:
+    from yolo_cosine.config.schema import RunConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,21 +69,26 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 
     if args.cfg is not None:
         config, start = load_config(args.cfg, args.overrides), None
-    from yolo_cosine.engine.run import Start, train  # only now: torch takes seconds to import
+    from yolo_cosine.engine.run import Start, read_by_main, train  # only now: torch takes seconds to import
 
     if args.resume is not None:
         from yolo_cosine.engine.resume import find_run, resume
 
-        root = Path(str(parse_overrides(args.overrides).get("runs", "runs")))
-        found = resume(find_run(args.resume, root), args.overrides, args.extend)
-        config, start = found.config, Start(found.run_dir, found.state, notes=found.notes, warnings=found.warnings)
+        def go_on() -> tuple[RunConfig, Start]:
+            root = Path(str(parse_overrides(args.overrides).get("runs", "runs")))
+            found = resume(find_run(args.resume, root), args.overrides, args.extend)
+            return found.config, Start(found.run_dir, found.state, notes=found.notes, warnings=found.warnings)
+
+        config, start = read_by_main(go_on)
     elif args.branch is not None:
         from yolo_cosine.engine.resume import branch
 
-        config, state, source = branch(args.branch, args.overrides)
-        start = Start(
-            state=state, record_of=source, notes=(f"branching off {source} after {state['progress']['step']} steps",)
-        )
+        def begin() -> tuple[RunConfig, Start]:
+            config, state, source = branch(args.branch, args.overrides)
+            note = f"branching off {source} after {state['progress']['step']} steps"
+            return config, Start(state=state, record_of=source, notes=(note,))
+
+        config, start = read_by_main(begin)
     train(config, start)
     return 0
 

@@ -77,7 +77,7 @@ def test_what_runs_share_makes_a_tree(one, other, third):
     "keys",
     [
         {"batch": 8}, {"imgsz": 320}, {"nominal_batch": 16}, {"model": "yolo11s.yaml"}, {"weight_decay": 0.0},
-        {"optimizer": "AdamW"}, {"mosaic": 0.5}, {"hsv_h": 0.0}, {"precision": "fp32"}, {"freeze": 3}, {"box": 5.0},
+        {"optimizer": "AdamW"}, {"mosaic": 0.5}, {"hsv_h": 0.0}, {"mixup": 0.1}, {"cutmix": 0.1}, {"multi_scale": 0.5}, {"precision": "fp32"}, {"freeze": 3}, {"box": 5.0},
         {"clip_norm": 0.0}, {"ema_decay": 0.99}, {"eval_every": "2ep"}, {"patience": 3}, {"conf": 0.01}, {"weights": "a.pt"},
         {"lr_factors": {"bias": 2.0}}, {"plateau": {"patience": 2}}, {"nonfinite": {"skips": 0}}, {"log_every": 5},
         {"deterministic": False}, {"data": "coco"}, {"momentum": 0.0}, {"max_det": 100}, {"checkpoint": {"every": "2ep"}}, {"lr0": 0.02, "warmup_start": 0.5},
@@ -95,6 +95,15 @@ def test_runs_that_begin_differently_share_nothing(keys):
 )
 def test_what_changes_no_number_is_shared(keys):
     assert common_steps(planned(), planned(**keys), never) == 8 * SPE
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps"),
+    [({}, 4 * SPE), ({"mosaic": 0.0}, 8 * SPE), ({"mosaic": 0.0, "mixup": 0.1}, 4 * SPE), ({"mosaic": 0.0, "cutmix": 0.1}, 4 * SPE)],
+    ids=str,
+)  # fmt: skip
+def test_a_mosaic_free_end_differs_where_images_are_made_of_several(keys, steps):
+    assert common_steps(planned(**keys), planned(**keys, close_mosaic=4), never) == steps
 
 
 def test_a_loss_that_depends_on_the_length_is_shared_among_runs_of_one_length_only():

@@ -34,16 +34,14 @@ def index(tmp_path):
     return build_index("test", tmp_path, images, annotations, CATEGORIES)
 
 
-def loader(index, workers=1, cache="ram", **more):
+def loader(index, workers=1, cache="ram", config=CONFIG, **more):
     store = ImageStore(index, 64, cache, 2)
-    return TrainLoader(store, trainable_boxes(index), CONFIG, batch=4, seed=3, workers=workers, **more)
+    return TrainLoader(store, trainable_boxes(index), config, batch=4, seed=3, workers=workers, **more)
 
 
 def same(a, b):
-    return (
-        all(torch.equal(getattr(a, n), getattr(b, n)) for n in vars(a) if n != "indices")
-        and (a.indices == b.indices).all()
-    )
+    one, other = ({**vars(batch), **vars(batch.targets), "targets": None} for batch in (a, b))
+    return all(np.array_equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(("workers", "cache"), [(1, "none"), (3, "ram"), (8, "none")])
@@ -60,10 +58,11 @@ def test_batches_hold_what_they_say(index):
     for batch in batches:
         assert batch.images.shape == (len(batch.indices), 3, 64, 64) and batch.images.dtype == torch.uint8
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        assert (batch.image_of_box.diff() >= 0).all()
-        assert len(batch.image_of_box) == len(batch.classes) == len(batch.boxes)
-        assert batch.boxes.dtype == torch.float32 and len(batch.image_of_crowd) == len(batch.crowds)
-    assert sum(len(b.crowds) for b in batches) > 0
+        assert (
+            batch.targets.boxes.shape == (*batch.targets.valid.shape, 4) and batch.targets.boxes.dtype == torch.float32
+        )
+        assert len(batch.targets.boxes) == len(batch.targets.crowds) == len(batch.indices)
+    assert sum(int(b.targets.crowd_valid.sum()) for b in batches) > 0
 
 
 def test_ranks_share_every_batch(index):
@@ -73,6 +72,32 @@ def test_ranks_share_every_batch(index):
         assert sorted(batch.indices) == sorted([*first.indices, *second.indices])
         for k, i in enumerate(first.indices):
             assert torch.equal(first.images[k], batch.images[batch.indices.tolist().index(i)])
+
+
+def test_sizes_and_mixed_in_images_do_not_depend_on_ranks_workers_or_where_an_epoch_is_taken_up(index):
+    config = CONFIG.model_copy(update={"mosaic": 0.5, "mixup": 0.5, "cutmix": 0.5, "multi_scale": 0.5})
+    whole = [batch for epoch in range(2) for batch in loader(index, config=config).epoch(epoch)]
+    assert {batch.size for batch in whole} == {32, 64, 96}
+    again = loader(index, workers=3, config=config)
+    late = [batch for epoch in range(2) for first in range(3) for batch in list(again.epoch(epoch, first=first))[:1]]
+    assert all(same(a, b) for a, b in zip(whole, late, strict=True))
+    halves = [[b for e in range(2) for b in loader(index, config=config, rank=r, ranks=2).epoch(e)] for r in range(2)]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for rank, part in enumerate(parts):
+            assert part.size == batch.size and torch.equal(part.images, batch.images[rank::2])
+            ours, theirs = part.targets, batch.targets[rank::2]
+            assert torch.equal(ours.boxes[ours.valid], theirs.boxes[theirs.valid])
+
+
+def test_without_mixing_or_at_the_end_no_image_is_mixed(index):
+    """The mosaic-free end is that of a run that never mixed."""
+    config = CONFIG.model_copy(update={"mosaic": 0.5, "mixup": 1.0, "cutmix": 1.0})
+    ends = [list(loader(index, config=c).epoch(0, mosaic=False)) for c in (config, CONFIG)]
+    assert all(same(a, b) for a, b in zip(*ends, strict=True))
+    mixed, plain = (list(loader(index, config=c).epoch(0)) for c in (config, CONFIG.model_copy(update={"mosaic": 0.5})))
+    assert all((a.images != b.images).flatten(1).any(1).all() for a, b in zip(mixed, plain, strict=True))
+    few, many = (sum(int(b.targets.valid.sum()) for b in batches) for batches in (plain, mixed))
+    assert many > 1.5 * few
 
 
 def test_no_rank_gets_an_empty_share(index):
@@ -110,7 +135,7 @@ def trained_on(index, cache="ram", workers=1, config=CONFIG, batch=4):
 def test_the_next_readable_image_stands_in_whether_or_not_there_is_a_cache(index, cache, workers):
     """As if the data set had that image and its boxes twice: equal to the last bit, in the number of steps too."""
     expected = trained_on(index.subset(np.array(STAND_INS)))
-    assert sum(len(b.boxes) for b in expected) > 30
+    assert sum(int(b.targets.valid.sum()) for b in expected) > 30
     spoil(index, UNREADABLE)
     got = trained_on(index, cache, workers)
     assert len(expected) == len(got) == 9
@@ -153,7 +178,7 @@ def test_a_real_photograph_stands_in(real_data, tmp_path):
         assert same(first, second)
         places = first.indices.tolist()
         assert torch.equal(*(first.images[places.index(i)] for i in (2, 3)))
-        assert torch.equal(*(first.boxes[first.image_of_box == places.index(i)] for i in (2, 3)))
+        assert torch.equal(*(first.targets.boxes[places.index(i)] for i in (2, 3)))
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])

@@ -158,3 +158,14 @@ def test_images_of_another_folder_are_other_batches(tmp_path, small_shapes):
         share_batches(loader, tmp_path, {"images": "the same"})
         names.add(loader.shared.name)
     assert len(names) == 2
+
+
+def test_other_augmentation_makes_other_batches(tmp_path, small_shapes):
+    index = open_dataset(str(small_shapes)).splits["train"]
+    store, names = SimpleNamespace(index=index, size=64), []
+    for key, field in AugmentConfig.model_fields.items():
+        for config in (AugmentConfig(), AugmentConfig(**{key: type(field.default)(field.default / 2 or 0.001)})):
+            loader = TrainLoader(store, trainable_boxes(index), config, batch=8, seed=0, workers=1)
+            share_batches(loader, tmp_path, {"images": "the same"})
+            names.append(loader.shared.name)
+    assert len(set(names)) == 1 + len(AugmentConfig.model_fields)

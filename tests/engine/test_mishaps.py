@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from yolo_cosine import train
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.checkpoint import load_checkpoint
+from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.mishaps import GoBack, is_out_of_memory, leave_out, smaller_parts
 from yolo_cosine.engine.progress import Progress
+from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.engine.verdicts import Verdicts
 from yolo_cosine.errors import TrainingFailed
 from yolo_cosine.model.loss import DetectionLoss
@@ -159,6 +163,29 @@ def test_out_of_memory_with_one_image_ends_the_run(write_run, monkeypatch, capsy
     assert "step 0: out of memory" in error and "smaller imgsz (now 64)" in error and "Traceback" not in error
 
 
+def test_no_memory_for_the_images_of_a_step_makes_smaller_parts_too():
+    """On a GPU they are made while the batch before is trained on, and so not in the step."""
+
+    def epoch(number, mosaic, first):
+        yield "a batch"
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate")
+
+    trainer = SimpleNamespace(
+        loader=SimpleNamespace(epoch=epoch),
+        mosaic_free_from=1,
+        progress=Progress(step=7),
+        config=load_config(None),
+        world=World(),
+    )
+    batches = Trainer._batches(trainer, 0, 0)
+    assert next(batches) == "a batch"
+    with pytest.raises(
+        GoBack, match=r"step 7: out of memory for its images \(CUDA out of memory. Tried\).*in 2 parts"
+    ) as found:
+        next(batches)
+    assert found.value.changes == {"parts": 2}
+
+
 def test_the_parts_of_a_batch_hold_all_of_it(small_shapes):
     from yolo_cosine.data.cache import ImageStore
     from yolo_cosine.data.dataset import open_dataset
@@ -172,12 +199,8 @@ def test_the_parts_of_a_batch_hold_all_of_it(small_shapes):
     for count in (1, 2, 3, 7, 20):
         parts = batch.parts(count)
         assert torch.equal(torch.cat([p.images for p in parts]), batch.images)
-        starts = [sum(len(p.images) for p in parts[:k]) for k in range(len(parts))]
-        for owner, boxes in (("image_of_box", "boxes"), ("image_of_crowd", "crowds")):
-            owners = torch.cat([getattr(p, owner) + start for p, start in zip(parts, starts, strict=True)])
-            assert torch.equal(owners, getattr(batch, owner))
-            assert torch.equal(torch.cat([getattr(p, boxes) for p in parts]), getattr(batch, boxes))
-        assert torch.equal(torch.cat([p.classes for p in parts]), batch.classes)
+        for name, whole in vars(batch.targets).items():
+            assert torch.equal(torch.cat([getattr(p.targets, name) for p in parts]), whole)
 
 
 @pytest.mark.parametrize(

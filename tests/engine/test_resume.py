@@ -14,7 +14,8 @@ from yolo_cosine.sinks.jsonl import read_records
 
 KEYS = {
     "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": 3, "warmup_epochs": 1, "log_every": 2,
-    "close_mosaic": 1, "plots": False, "tensorboard": False, "predictions": False, "workers": 1,
+    "close_mosaic": 1, "mixup": 0.5, "cutmix": 0.5, "multi_scale": 0.5, "plots": False, "tensorboard": False,
+    "predictions": False, "workers": 1,
     "checkpoint": {"every": "1it", "keep": 99},
 }  # fmt: skip
 VOLATILE = {"time", "seconds", "elapsed", "eval/seconds", "epoch/images_per_second"}

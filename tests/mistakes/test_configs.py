@@ -217,6 +217,7 @@ def test_a_runs_folder_that_must_not_be_written(desk):
         ("batch=500", ["batch: 500 is larger than the training set, 24 images", "write batch: 12"]),
         ("imgsz=100", ["imgsz: 100 is no multiple of the stride 32", "write 96"]),
         ("imgsz=32 batch=23", ["imgsz: at 32", "batch of one image"]),
+        ("imgsz=96 multi_scale=0.4 batch=23", ["imgsz: at 96 with multi_scale: 0.4", "no size is below 64"]),
         ("model=yolo77n.yaml", ["model: 'yolo77n.yaml'", "yolo11s.yaml"]),
         ("model=yolo11n-pose.yaml", ["Pose", "box-detection"]),
         ("weights=missing/best.pt", ["missing/best.pt", "no such file"]),

@@ -27,7 +27,7 @@ _WARM_UP = 2  # steps that are not counted
 # What the time of a step or of an evaluation depends on. Where only other keys differ, as those of a schedule, one
 # measurement is enough.
 _COSTS = (
-    "model", "freeze", "data", "imgsz", "batch", "workers", "cache", "optimizer", "conf", "iou", "nms", "max_det",
+    "model", "freeze", "data", "imgsz", "multi_scale", "batch", "workers", "cache", "optimizer", "conf", "iou", "nms", "max_det",
     "device", "precision", "deterministic",
 )  # fmt: skip
 
@@ -105,7 +105,7 @@ def _kind(plan: Plan, variant: str) -> str:
     config = schedule.config
     accumulate = schedule.schedule.accumulate(schedule.schedule.steps - 1)
     keys = {key: getattr(config, key) for key in _COSTS}
-    return json.dumps([keys, accumulate, config.mosaic > 0], sort_keys=True, default=str)
+    return json.dumps([keys, accumulate, config.mosaic > 0, config.mixes], sort_keys=True, default=str)
 
 
 def _evaluations(plan: Plan, run: PlannedRun, first: int, last: int) -> int:

@@ -158,7 +158,7 @@ def common_steps(one: SchedulePlan, other: SchedulePlan, end_to_end: Callable[[R
     # a run's last step is followed by an evaluation that the longer one need not have
     steps = min(one.schedule.steps - 1, other.schedule.steps - 1) if a.epochs != b.epochs else one.schedule.steps
     free_a, free_b = (max(c.epochs - c.close_mosaic, 0) for c in (a, b))
-    if free_a != free_b and a.mosaic > 0:
+    if free_a != free_b and a.combines:
         steps = min(steps, min(free_a, free_b) * one.steps_per_epoch)
     return min(steps, agree_until(one, other))
 

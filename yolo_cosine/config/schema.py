@@ -97,7 +97,8 @@ class DataConfig(KeyGroup):
     cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="Folder of the files of `cache: disk`; by default .images in `runs`. With a folder named, `cache: auto` "
-        "keeps what fits into memory there, as an ablation does for its runs. It may be deleted at any time.",
+        "keeps what fits into memory there, as an ablation does for its runs and several processes of a run do. It may be "
+        "deleted at any time.",
     )
 
 
@@ -105,7 +106,13 @@ class AugmentConfig(KeyGroup):
     """Strengths and probabilities, named as Ultralytics names them and with its defaults."""
 
     mosaic: Fraction = Field(1.0, description="Probability of a mosaic of four images.")
-    close_mosaic: Annotated[int, Field(ge=0)] = Field(10, description="Final epochs without mosaic.")
+    close_mosaic: Annotated[int, Field(ge=0)] = Field(
+        10, description="Final epochs without mosaic (and without MixUp and CutMix)."
+    )
+    mixup: Fraction = Field(0.0, description="Probability that an image is blended with another one (MixUp).")
+    cutmix: Fraction = Field(
+        0.0, description="Probability that an area without objects is replaced by a part of another image (CutMix)."
+    )
     degrees: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="Rotation, +/- degrees.")
     translate: Fraction = Field(0.1, description="Translation, +/- fraction of the image.")
     scale: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Scale gain, 1 +/- this.")
@@ -116,6 +123,19 @@ class AugmentConfig(KeyGroup):
     hsv_h: Fraction = Field(0.015, description="Hue shift, +/- fraction of the circle.")
     hsv_s: Fraction = Field(0.7, description="Saturation gain, 1 +/- this.")
     hsv_v: Fraction = Field(0.4, description="Value (brightness) gain, 1 +/- this.")
+    multi_scale: Fraction = Field(
+        0.0, description="Resize each batch by up to this fraction of imgsz, up or down, to multiples of the stride."
+    )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any training image is mixed with another one."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def combines(self) -> bool:
+        """Whether any training image is made of several: what ends with the last `close_mosaic` epochs."""
+        return self.mosaic > 0 or self.mixes
 
 
 class PlateauConfig(KeyGroup):
@@ -282,7 +302,8 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     runs: Annotated[str, Field(min_length=1)] = Field("runs", description="Folder that holds the runs.")
     labels: dict[str, str | int | float] = Field(
-        {}, description="Words of your own about the run: columns in TensorBoard's HParams. `variant` says what it is a run of."
+        {},
+        description="Words of your own about the run: columns in TensorBoard's HParams. `variant` says what it is a run of.",
     )
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(100, description="Epochs to train.")
     time: Annotated[str, BeforeValidator(_refuse_unitless_time), AfterValidator(_check_time)] | None = Field(
@@ -308,6 +329,11 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     deterministic: bool = Field(
         True, description="Only deterministic kernels, so that a run can be repeated bit for bit."
+    )
+    sync_norms: bool = Field(
+        True,
+        description="With several processes the norms take their statistics over the images of all, so that weights are those "
+        "of one process with the same batch. false: each over its own, as YOLOv5 and Ultralytics do it; fewer messages.",
     )
     log_every: Annotated[int, Field(ge=1)] = Field(10, description="Steps over which a logged loss is averaged.")
     tensorboard: bool = Field(True, description="Write TensorBoard logs.")

@@ -1,4 +1,4 @@
-"""Training images: mosaic, affine or perspective, colour, flips. OpenCV applies the sampled parameters on the CPU.
+"""Training images: mosaic, affine or perspective, mixing, colour, flips. OpenCV applies the sampled parameters on the CPU.
 
 Geometry is one 3x3 matrix for each tile of an image, from the pixels of the resized photograph to those of the
 output, so pixels and boxes cannot part. The operations, their order and the rule for which boxes stay are those of
@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from yolo_cosine.data.index import TrainableBoxes
-from yolo_cosine.data.sampler import AugmentParams
+from yolo_cosine.data.mixing import Objects, cut_mix, mix_up
+from yolo_cosine.data.sampler import AugmentParams, Placement
 
 GREY = 114  # the field's padding value
 _MIN_SIDE, _MIN_VISIBLE, _MAX_ASPECT = 2.0, 0.10, 100.0  # pixels, share of the area, ratio: Ultralytics' box_candidates
@@ -59,21 +60,26 @@ def mosaic_tiles(shapes: list[tuple[int, int]], center: tuple[int, int], size: i
     return tiles
 
 
-def warp_matrix(params: AugmentParams, k: int, canvas: tuple[int, int], size: int) -> np.ndarray:
+def warp_matrix(params: Placement, k: int | slice, canvas: tuple[int, int] | np.ndarray, size: int) -> np.ndarray:
     """(3, 3) float64 from canvas pixels to output pixels, without the flips: T @ S @ R @ P @ C, right to left.
 
     Args:
-        canvas: width and height of the canvas.
+        k: which image of the batch, or several: then (..., 3, 3).
+        canvas: width and height of the canvas; (..., 2) for several.
     """
-    angle = np.deg2rad(params.angle[k])
-    cos, sin = params.scale[k] * np.cos(angle), params.scale[k] * np.sin(angle)
-    shear_x, shear_y = np.tan(np.deg2rad(params.shear[k]))
-    center = np.array([[1, 0, -canvas[0] / 2], [0, 1, -canvas[1] / 2], [0, 0, 1]])
-    perspective = np.array([[1, 0, 0], [0, 1, 0], [*params.perspective[k], 1]])
-    rotation = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-    shear = np.array([[1, shear_x, 0], [shear_y, 1, 0], [0, 0, 1]])
-    shift = np.array([[1, 0, params.shift[k, 0]], [0, 1, params.shift[k, 1]], [0, 0, 1]])
-    return shift @ shear @ rotation @ perspective @ center
+    angle, scale = np.deg2rad(params.angle[k]), params.scale[k]
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    shear_x, shear_y = np.moveaxis(np.tan(np.deg2rad(params.shear[k])), -1, 0)
+    shift = np.asarray(params.shift[k])
+    matrix = np.zeros((*shift.shape[:-1], 3, 3))
+    matrix[..., 0, 0], matrix[..., 0, 1] = cos - shear_x * sin, sin + shear_x * cos  # shear @ rotation, with the scale
+    matrix[..., 1, 0], matrix[..., 1, 1] = shear_y * cos - sin, shear_y * sin + cos
+    matrix[..., 2, :2], matrix[..., 2, 2] = params.perspective[k], 1
+    matrix[..., :2, :2] += shift[..., :, None] * matrix[..., 2:, :2]
+    matrix[..., :2, 2] = shift
+    center = np.asarray(canvas) / 2  # it is moved to the origin before all else
+    matrix[..., 2] -= (matrix[..., :2] * center[..., None, :]).sum(-1)
+    return matrix
 
 
 class Images(Protocol):
@@ -91,6 +97,27 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
 
     Where a photograph cannot be read, the pixels and boxes are those of the next that can; what is done to them stays.
     """
+    size, mixup, cutmix = store.size, params.mixup, params.cutmix
+    mixed = place_image(store, labels, params, k)
+    if mixup is not None and mixup.on[k]:
+        mixed = mix_up(mixed, place_image(store, labels, mixup.other, k), mixup.share[k])
+    if cutmix is not None and cutmix.on[k]:
+        mixed = cut_mix(mixed, place_image(store, labels, cutmix.other, k), cutmix.areas[k], cutmix.choice[k])
+    image, objects = mixed
+    image = _shift_colours(image, params.hsv[k])
+    if params.flipud[k] or params.fliplr[k]:
+        image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
+    xyxy = objects.xyxy
+    if params.flipud[k]:
+        xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
+    if params.fliplr[k]:
+        xyxy[:, [0, 2]] = size - xyxy[:, [2, 0]]
+    owner = np.full(len(xyxy), k, dtype=np.int64)
+    return image, Boxes(owner, xyxy.astype(np.float32), objects.classes, objects.crowd)
+
+
+def place_image(store: Images, labels: TrainableBoxes, params: Placement, k: int) -> tuple[np.ndarray, Objects]:
+    """Mosaic and warp of row `k`: (size, size, 3) uint8 RGB, and what is on it."""
     size = store.size
     wanted = params.tiles[k] if params.mosaic[k] else params.tiles[k, :1]
     images, pixels = zip(*(store.readable(int(i)) for i in wanted), strict=True)
@@ -110,17 +137,9 @@ def augment_image(store: Images, labels: TrainableBoxes, params: AugmentParams, 
         image = cv2.warpPerspective(canvas, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
     else:
         image = cv2.warpAffine(canvas, matrix[:2], (size, size), flags=cv2.INTER_LINEAR, borderValue=border)
-    image = _shift_colours(image, params.hsv[k])
-    if params.flipud[k] or params.fliplr[k]:
-        image = cv2.flip(image, -1 if params.flipud[k] and params.fliplr[k] else 0 if params.flipud[k] else 1)
     xyxy, classes, crowd = _canvas_boxes(images, pixels, tiles, labels, canvas.shape)
     xyxy, kept = warp_boxes(xyxy, matrix, params.scale[k], size, crowd)
-    if params.flipud[k]:
-        xyxy[:, [1, 3]] = size - xyxy[:, [3, 1]]
-    if params.fliplr[k]:
-        xyxy[:, [0, 2]] = size - xyxy[:, [2, 0]]
-    owner = np.full(len(xyxy), k, dtype=np.int64)
-    return image, Boxes(owner, xyxy.astype(np.float32), classes[kept], crowd[kept])
+    return image, Objects(xyxy, classes[kept], crowd[kept])
 
 
 def _canvas_boxes(
@@ -144,7 +163,7 @@ def _canvas_boxes(
 
 
 def warp_boxes(
-    xyxy: np.ndarray, matrix: np.ndarray, scale: float, size: int, crowd: np.ndarray
+    xyxy: np.ndarray, matrix: np.ndarray, scale: float | np.ndarray, size: int, crowd: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Warp boxes to the upright boxes around their corners, clip them, and say which stay.
 
@@ -153,8 +172,8 @@ def warp_boxes(
 
     Args:
         xyxy: (K, 4) float64, canvas pixels.
-        matrix: (3, 3), canvas to output.
-        scale: the scale in `matrix`.
+        matrix: (3, 3), canvas to output; or (K, 3, 3), each box's own.
+        scale: the scale in `matrix`; or (K,).
         crowd: (K,) bool, regions to ignore.
 
     Returns:
@@ -162,10 +181,10 @@ def warp_boxes(
     """
     corners = np.ones((len(xyxy), 4, 3))
     corners[..., :2] = xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    corners = corners @ matrix.T
+    corners = corners @ matrix.swapaxes(-1, -2)
     points = corners[..., :2] / corners[..., 2:]
     warped = np.clip(np.concatenate((points.min(1), points.max(1)), 1), 0, size)
-    before, after = (xyxy[:, 2:] - xyxy[:, :2]) * scale, warped[:, 2:] - warped[:, :2]
+    before, after = (xyxy[:, 2:] - xyxy[:, :2]) * np.reshape(scale, (-1, 1)), warped[:, 2:] - warped[:, :2]
     with np.errstate(divide="ignore", invalid="ignore"):
         aspect = np.maximum(after[:, 0] / after[:, 1], after[:, 1] / after[:, 0])
     kept = (after > _MIN_SIDE).all(1) & (after.prod(1) > _MIN_VISIBLE * before.prod(1)) & (aspect < _MAX_ASPECT)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
-from yolo_cosine.data.sampler import AugmentParams, augment_params, epoch_draws, epoch_order
+from yolo_cosine.data.sampler import AugmentParams, augment_params, batch_sizes, epoch_draws, epoch_order
 from yolo_cosine.data.shared_batches import Arrays, SharedBatches
+from yolo_cosine.data.targets import Targets, pad_targets
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import some_of
+
+if TYPE_CHECKING:
+    from yolo_cosine.data.feeder import Feeder, Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,35 +31,27 @@ class TrainBatch:
 
     indices: np.ndarray  # (B,) int64, the images of the index whose turn it is (the first tile of each mosaic)
     images: torch.Tensor  # (B, 3, S, S) uint8 RGB, channels last in memory
-    image_of_box: torch.Tensor  # (K,) int64, position in the batch
-    classes: torch.Tensor  # (K,) int64
-    boxes: torch.Tensor  # (K, 4) float32 xyxy, pixels
-    image_of_crowd: torch.Tensor  # (C,) int64
-    crowds: torch.Tensor  # (C, 4) float32 xyxy, pixels: regions to ignore
+    targets: Targets  # in pixels of what the network sees
+    size: int  # side at which the network sees the images, pixels: S, unless `multi_scale` has it resized
 
     def to(self, device: torch.device) -> TrainBatch:
         """The same batch on a device; the copies do not wait for each other."""
-        move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return TrainBatch(indices=self.indices, **move)
+        return replace(self, images=self.images.to(device, non_blocking=True), targets=self.targets.to(device))
+
+    def inputs(self) -> torch.Tensor:
+        """What the network sees: (B, 3, size, size) float32 in 0..1, channels last in memory."""
+        images = self.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        if self.size == images.shape[-1]:
+            return images
+        return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)
 
     def parts(self, count: int) -> list[TrainBatch]:
         """The batch in `count` parts of (nearly) the same number of images, fewer where it has fewer; 1: the batch itself."""
         if count == 1:
             return [self]
         size = -(-len(self.images) // count)
-        return [self._part(start, start + size) for start in range(0, len(self.images), size)]
-
-    def _part(self, start: int, stop: int) -> TrainBatch:
-        box, crowd = ((owner >= start) & (owner < stop) for owner in (self.image_of_box, self.image_of_crowd))
-        return TrainBatch(
-            indices=self.indices[start:stop],
-            images=self.images[start:stop],
-            image_of_box=self.image_of_box[box] - start,
-            classes=self.classes[box],
-            boxes=self.boxes[box],
-            image_of_crowd=self.image_of_crowd[crowd] - start,
-            crowds=self.crowds[crowd],
-        )
+        some = (slice(start, start + size) for start in range(0, len(self.images), size))
+        return [TrainBatch(self.indices[k], self.images[k], self.targets[k], self.size) for k in some]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +75,17 @@ class TrainLoader:
 
     def __init__(
         self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
-        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT,
+        rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT, stride: int = 32, feeder: Feeder | None = None,
     ):  # fmt: skip
+        """
+        Args:
+            feeder: what augments the images on the device that trains; None for OpenCV, in the threads.
+            timeout: seconds that a thread may be at one batch.
+            stride: of the sizes that `multi_scale` chooses, pixels.
+        """
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
-        self.timeout = timeout  # seconds that a thread may be at one batch
+        self.timeout, self.stride, self.feeder = timeout, stride, feeder
         self.tell: Callable[[str], None] = say_nothing
         self.shared: SharedBatches | None = None  # with other processes, whoever has some
 
@@ -89,6 +93,10 @@ class TrainLoader:
         """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
         whole, rest = divmod(len(self.store.index), self.batch)
         return whole + (rest >= self.ranks)
+
+    def images_in(self, number: int) -> int:
+        """Images in this batch of an epoch, over all ranks."""
+        return min(self.batch, len(self.store.index) - number * self.batch)
 
     def epoch(self, epoch: int, mosaic: bool = True, first: int = 0) -> Iterator[TrainBatch]:
         """The batches of an epoch in order, from number `first` on.
@@ -98,28 +106,32 @@ class TrainLoader:
             UserError: if not one image can be read.
         """
         order = epoch_order(self.seed, epoch, len(self.store.index))
-        draws = epoch_draws(self.seed, epoch, len(self.store.index))
+        draws = epoch_draws(self.seed, epoch, len(self.store.index), mixing=self.augment.mixes and mosaic)
+        sizes = batch_sizes(self.seed, epoch, len(self), self.store.size, self.augment.multi_scale, self.stride)
 
         def sample(start: int) -> tuple[np.ndarray, AugmentParams]:
             mine = order[start : start + self.batch][self.rank :: self.ranks]
             return mine, augment_params(mine, draws, self.store.size, self.augment, mosaic)
 
-        def make(start: int) -> TrainBatch:
-            mine, params = sample(start)
+        def make(start: int) -> TrainBatch | Packed:
+            (mine, params), size = sample(start), int(sizes[start // self.batch])
+            if self.feeder is not None:
+                return self.feeder.pack(mine, params, size)
 
             def augmented() -> Arrays:
                 return _collate([augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
 
-            if self.shared is None:
-                return _train_batch(mine, augmented())
-            return _train_batch(mine, self.shared.get(f"{epoch}-{start}-{mosaic:d}", augmented))
+            key = f"{epoch}-{start}-{mosaic:d}"
+            arrays = augmented() if self.shared is None else self.shared.get(key, augmented)
+            return _train_batch(mine, arrays, size)
 
         def describe(start: int) -> str:
-            mine, params = sample(start)
-            return _named(self.store.index, (*mine, *params.tiles[params.mosaic, 1:].flat))
+            return _named(self.store.index, sample(start)[1].images())
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
-        yield from ahead(make, jobs, self.workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        workers = self.workers if self.feeder is None else self.feeder.threads(self.workers)
+        made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        yield from made if self.feeder is None else self.feeder.feed(made)
 
 
 def _named(index: Index, images: Iterable[int]) -> str:
@@ -136,17 +148,17 @@ def _collate(pairs: list[tuple[np.ndarray, Boxes]]) -> Arrays:
     return {"images": np.stack([image for image, _ in pairs]), **parts}
 
 
-def _train_batch(indices: np.ndarray, arrays: Arrays) -> TrainBatch:
-    owner, xyxy, classes, crowd = (arrays[name] for name in ("image", "xyxy", "classes", "crowd"))
-    return TrainBatch(
-        indices=indices,
-        images=torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2),
-        image_of_box=torch.from_numpy(owner[~crowd]),
-        classes=torch.from_numpy(classes[~crowd]),
-        boxes=torch.from_numpy(xyxy[~crowd]),
-        image_of_crowd=torch.from_numpy(owner[crowd]),
-        crowds=torch.from_numpy(xyxy[crowd]),
-    )
+def _train_batch(indices: np.ndarray, arrays: Arrays, size: int) -> TrainBatch:
+    boxes = Boxes(*(arrays[name] for name in ("image", "xyxy", "classes", "crowd")))
+    images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2)
+    return TrainBatch(indices, images, padded(len(indices), boxes, size / images.shape[-1]), size)
+
+
+def padded(images: int, boxes: Boxes, ratio: float) -> Targets:
+    """The boxes of a batch of so many images, with the lengths multiplied by `ratio`."""
+    crowd, xyxy = boxes.crowd, boxes.xyxy if ratio == 1 else boxes.xyxy * np.float32(ratio)
+    owner = boxes.image
+    return pad_targets(images, owner[~crowd], boxes.classes[~crowd], xyxy[~crowd], owner[crowd], xyxy[crowd])
 
 
 def eval_batches(

@@ -21,10 +21,11 @@ from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print, digest, fingerprint
+from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
-from yolo_cosine.engine.inputs import open_store, resolve_workers
+from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.saving import Saver
@@ -101,8 +102,9 @@ def build_trainer(
         raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
     detector.check_nms(model, config.nms)
     if fresh:
-        with world.main_first():  # a named checkpoint is downloaded
-            transfer = load_weights(model, config)
+        transfer = load_weights(model, config) if world.is_main else None  # which may download them
+        if config.weights is not None:
+            world.share_state(model)
         if transfer is not None:
             notify(str(transfer), transfer.is_poor)
     frozen = detector.freeze(model, config.freeze)
@@ -114,13 +116,9 @@ def build_trainer(
     val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
-        timeout=config.worker_timeout,
+        timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
     )  # fmt: skip
-    if config.imgsz == stride and 1 in (config.batch, len(train) % config.batch):
-        raise UserError(
-            f"imgsz: at {config.imgsz} the coarsest features are one pixel, and a batch of one image leaves the norms "
-            f"nothing to normalise over; write imgsz: {2 * stride}, or a batch that {len(train)} images fill"
-        )
+    _check_smallest(config, stride, len(train))
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
@@ -131,17 +129,18 @@ def build_trainer(
     save_every = config.checkpoint.every
     if parse_time(save_every) is None and parse_duration(save_every).steps(len(loader), schedule.steps) < 1:
         raise UserError(f"checkpoint.every: {save_every} is less than a step of this run; write at least 1it")
-    prints = {split: fingerprint(index) for split, index in data.splits.items()} if world.is_main else None
-    prints = world.from_main(prints)
+    first_here = world.local_rank == 0
+    prints = {split: fingerprint(index) for split, index in data.splits.items()} if first_here else None
+    prints = check_same_data(world, prints)
     run_dir = make_run_dir()
-    ema = Ema(model, config.ema_decay, config.ema_tau)
+    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms are those of several processes
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 else 0
     return Trainer(
         config=config,
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=world.wrap(model, precision.device),
+        wrapped=world.wrap(detector.Rows(model), precision.device),
         loss=loss,
         ema=ema,
         optimizer=optimizer,
@@ -163,6 +162,21 @@ def build_trainer(
         facts=_facts(config, data, prints, model, precision, world, loader),
         environment=describe_environment(precision, world, fused),
         data_prints=prints,
+    )
+
+
+def _check_smallest(config: RunConfig, stride: int, images: int) -> None:
+    """Refuse a last batch of one image whose features may come down to one pixel: the norms could not train on it."""
+    smallest = int(config.imgsz * (1 - config.multi_scale))
+    if smallest >= 2 * stride or 1 not in (config.batch, images % config.batch):
+        return
+    at, remedy = f"{config.imgsz}", f"write imgsz: {2 * stride}"
+    if config.multi_scale:
+        at += f" with multi_scale: {config.multi_scale}"
+        remedy = f"choose them so that no size is below {2 * stride}"
+    raise UserError(
+        f"imgsz: at {at} the coarsest features are one pixel, and a batch of one image leaves the norms nothing to "
+        f"normalise over; {remedy}, or a batch that {images} images fill"
     )
 
 

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import threading
-import time
-from collections.abc import Iterator
+import inspect
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
+from yolo_cosine.engine.launch import Launch
+from yolo_cosine.engine.sync_norms import synchronise_norms
+from yolo_cosine.engine.watch import Watch
 from yolo_cosine.errors import Interrupted, UserError
+
+_Parallel = nn.parallel.DistributedDataParallel
+_SENDS_BUFFERS = next(  # newer PyTorch has another name for it
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(_Parallel.__init__).parameters
+)
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run; one alone needs no process group."""
+    """The processes of a run; one alone needs no process group.
+
+    Tensors on the device go through the default group (NCCL on GPUs), words among the CPUs through one at its side, so
+    that no GPU waits for them.
+    """
 
     rank: int = 0
     size: int = 1
-    side: dist.ProcessGroup | None = None  # for words among the CPUs, so that no GPU waits for them
+    local_rank: int = 0  # among those of this machine
+    sync_norms: bool = True  # whether the norms' statistics are those of all processes together
+    side: dist.ProcessGroup | None = None
     watch: Watch | None = None
 
     @property
@@ -51,74 +62,91 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up on some rank; the same on every rank."""
+        return self.each(flag)[0]
+
+    def each(self, *flags: bool) -> tuple[bool, ...]:
+        """`any` of several flags, by one message."""
         if self.size == 1:
-            return flag
-        raised = torch.tensor(int(flag))
+            return flags
+        raised = torch.tensor(flags, dtype=torch.uint8)
         dist.all_reduce(raised, dist.ReduceOp.MAX, group=self.side)
-        return bool(raised)
+        return tuple(bool(flag) for flag in raised.tolist())
 
-    def all(self, flag: torch.Tensor) -> torch.Tensor:
-        """Whether a flag, () bool on the training device, is up on every rank: there, without the host waiting for it."""
-        if self.size == 1:
-            return flag
-        lowest = flag.to(torch.uint8)
-        dist.all_reduce(lowest, dist.ReduceOp.MIN)
-        return lowest.bool()
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the ranks of a tensor on the device, on every rank: `values` itself, without gradients."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """The mean over the ranks of a tensor of one shape, on every rank."""
+    def collect(self, tensors: list[Tensor]) -> list[list[Tensor]]:
+        """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere."""
         if self.size == 1:
-            return values
-        total = values.clone()
-        dist.all_reduce(total)
-        return total / self.size
+            return [tensors]
+        own = torch.cat([tensor.detach().flatten() for tensor in tensors]).cpu()
+        all_of_them = [torch.empty_like(own) for _ in range(self.size)] if self.is_main else None
+        dist.gather(own, all_of_them, dst=0, group=self.side)
+        sizes = [tensor.numel() for tensor in tensors]
+        return [
+            [part.view_as(tensor) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
+            for flat in all_of_them or []
+        ]
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier(group=self.side)
 
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every rank the main process's buffers (the norms' statistics, which each rank takes from its own images)."""
+    def share_state(self, model: nn.Module) -> None:
+        """Give every rank all that the main process's network, on the CPU, holds."""
         if self.size > 1:
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0, group=self.side)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the main process's buffers, where each takes the norms' statistics from its own images."""
+        if self.size > 1 and not self.sync_norms:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
-    @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
-        """The others wait until the main process is through, so that a file is downloaded once."""
-        if not self.is_main:
-            self.barrier()
-        try:
-            yield
-        finally:
-            if self.is_main:
-                self.barrier()
-
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The network with its gradients averaged over the ranks."""
+        """The network with its gradients averaged over the ranks, and its norms over all of them, unless that is off.
+
+        What is to stay a network of its own is to be copied before.
+        """
         if self.size == 1:
             return model
+        if self.sync_norms:
+            synchronise_norms(model, device, self.total)
         ids = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=False)
+        # buffers need not be sent at every step: they are the same on all ranks, or nothing that trains looks at them
+        return _Parallel(model, device_ids=ids, **{_SENDS_BUFFERS: False})
+
+    def sending(self, wrapped: nn.Module, closing: bool) -> contextlib.AbstractContextManager:
+        """For a batch's forward and backward: gradients are sent with that which closes an update, those of all before too."""
+        return contextlib.nullcontext() if self.size == 1 or closing else wrapped.no_sync()
 
 
-def join_world(device: torch.device, batch: int) -> World:
-    """Join the process group that torchrun's environment names; alone, if there is none.
+def check_shares(batch: int, size: int) -> None:
+    """Refuse a batch that processes cannot share out evenly.
 
     Raises:
-        UserError: if the batch cannot be shared out evenly.
+        UserError: with the nearest that they can.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
-        return World()
     if batch % size:
-        raise UserError(f"batch: {batch} cannot be shared by {size} processes; write a multiple of {size}")
+        near = max(round(batch / size), 1) * size
+        raise UserError(f"batch: {batch} cannot be shared by {size} processes; write a multiple of {size}, as {near}")
+
+
+def join_world(launch: Launch | None, device: torch.device, sync_norms: bool = True) -> World:
+    """Make the processes of a launch one group; alone, if there is none."""
+    if launch is None:
+        return World()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, size = next(dist.rendezvous("env://"))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
-    return World(rank, size, dist.new_group(backend="gloo"), Watch(rank))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=launch.store, rank=launch.rank, world_size=launch.size)
+    side = dist.new_group(backend="gloo")
+    return World(launch.rank, launch.size, launch.local_rank, sync_norms, side, Watch(launch.rank))
 
 
 def leave_world(world: World, error: BaseException | None = None) -> None:
@@ -133,59 +161,6 @@ def leave_world(world: World, error: BaseException | None = None) -> None:
     world.watch.stop()
     if error is None:
         dist.destroy_process_group()
-
-
-class Watch:
-    """Ends this process soon after another one of the run has failed: a collective would wait for that one for minutes.
-
-    It has a connection of its own to the store that torchrun keeps, for the process group's may be waiting in a call.
-    """
-
-    _EVERY, _GRACE = 0.3, 2.0  # seconds
-
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        connection = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=60))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's --max-restarts
-        self._store = dist.PrefixStore(f"yolo-cosine-watch-{attempt}", connection)
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        threading.Thread(target=self._run, name="watch", daemon=True).start()
-
-    def tell(self, text: str) -> None:
-        """Say that this process has failed; the first to say so is believed."""
-        with contextlib.suppress(RuntimeError), self._lock:  # the store is gone with its keeper
-            if not self._store.check(["failed"]):
-                self._store.set("failed", f"rank {self._rank}: {text}")
-
-    def heard(self) -> str | None:
-        """Which process has failed, and why; None where none said so."""
-        try:
-            with self._lock:
-                return self._store.get("failed").decode() if self._store.check(["failed"]) else None
-        except RuntimeError:
-            return None
-
-    def wait(self) -> str | None:
-        """The same after a moment, for one that fails is noticed before it can say why."""
-        for _ in range(round(self._GRACE / self._EVERY)):
-            if (text := self.heard()) is not None:
-                return text
-            time.sleep(self._EVERY)
-        return None
-
-    def stop(self) -> None:
-        """Watch no more."""
-        self._over.set()
-
-    def _run(self) -> None:
-        while not self._over.wait(self._EVERY):
-            text = self.heard()
-            # the error of a collective comes by itself, mostly
-            if text is not None and not self._over.wait(self._GRACE):
-                print(f"error: another process of the run failed: {text}", file=sys.stderr, flush=True)
-                os._exit(1)
 
 
 _GONE = (

@@ -41,8 +41,8 @@ def describe_environment(precision: Precision, world: World, fused_norms: int = 
 
 
 _EFFECTS = {
-    "processes": "every step has the same images, each process a share of them; the norms take their means over other "
-    "shares, and sums are rounded in another order",
+    "processes": "every step has the same images, each process a share of them; sums are rounded in another order, and "
+    "with sync_norms: false each process's norms see its own share",
     "threads": "sums are rounded in another order",
 }
 

@@ -13,10 +13,13 @@ import torch
 import yolo_cosine
 from yolo_cosine.config.schema import AugmentConfig, DataConfig, RunConfig
 from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
-from yolo_cosine.data.index import Index
+from yolo_cosine.data.feeder import Feeder
+from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.prints import Print
+from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.data.shared_batches import SharedBatches, digest
+from yolo_cosine.engine.launch import local_size
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -24,10 +27,15 @@ _TELL_EVERY = 10.0  # seconds between two words on how far the reading is
 
 
 def resolve_workers(workers: int | str, device: torch.device) -> int:
-    """`auto`: one thread beside a network that runs on the CPU, else as many as there are cores, 16 at most."""
+    """`auto`: one thread beside a network that runs on the CPU, else as many as this process has cores, 16 at most."""
     if workers != "auto":
         return max(int(workers), 1)
-    return 1 if device.type == "cpu" else min(os.cpu_count() or 1, 16)
+    return 1 if device.type == "cpu" else min(_cores(), 16)
+
+
+def _cores() -> int:
+    """This process's share of the machine's cores."""
+    return max((os.cpu_count() or 1) // local_size(), 1)
 
 
 def images_folder(config: DataConfig) -> Path:
@@ -49,8 +57,9 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
     """
     told, folder = time.monotonic(), images_folder(config)
     cache = config.cache
-    if cache == "auto" and config.cache_dir is not None:  # what lies there is read through memory, by all runs together
-        cache = "disk" if decoded_bytes(index, size) < free_memory() / 2 else "none"
+    if cache == "auto" and (config.cache_dir is not None or local_size() > 1):
+        # what lies in a file is read through memory, by all processes together
+        cache = "disk" if decoded_bytes(index, size) < free_memory() * local_size() / 2 else "none"
     place = folder if cache == "disk" else "memory"
 
     def progress(done: int, total: int) -> None:
@@ -60,7 +69,7 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
             notify(f"{index.source}: {done:,} of {total:,} images read into {place}", False)
 
     store = ImageStore(
-        index, size, cache, os.cpu_count() or 1, progress, folder=folder, fate=fate, timeout=config.worker_timeout,
+        index, size, cache, _cores(), progress, folder=folder, fate=fate, timeout=config.worker_timeout,
         tell=lambda text: notify(text, True), say=lambda text: notify(text, False),
     )  # fmt: skip
     store.readable(0)  # is there any image at all?
@@ -69,8 +78,29 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
     return store
 
 
+def augments(device: torch.device) -> bool:
+    """Whether images are augmented on the device that trains. A CPU has OpenCV do it, which is cheaper there."""
+    return device.type != "cpu"
+
+
+def open_feeder(store: ImageStore, labels: TrainableBoxes, device: torch.device, notify: Notify) -> Feeder | None:
+    """What makes the training batches on a device that augments, with all images there if they fit; None elsewhere."""
+    if not augments(device):
+        return None
+    resident = make_resident(store, device, room_on(device))
+    if resident is not None:
+        size = len(resident.pixels) * 3
+        notify(f"{store.index.source}: its decoded images, {size / 1e9:.3g} GB, are kept on {device}", False)
+    return Feeder(store, labels, device, resident)
+
+
 def share_batches(loader: TrainLoader, folder: Path, print_of_data: Print) -> None:
-    """Let a loader read the batches that another run on this machine has made, and leave it those that it makes."""
+    """Let a loader read the batches that another run on this machine has made, and leave it those that it makes.
+
+    Not where the device augments: it needs no help, and a run comes to the same whether others are trained beside it or not.
+    """
+    if loader.feeder is not None:
+        return
     augment = {key: getattr(loader.augment, key) for key in AugmentConfig.model_fields}
     name = digest(
         data=print_of_data, folder=loader.store.index.root, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,

@@ -130,8 +130,8 @@ def go_back(trainer: Trainer, mishap: GoBack) -> None:
     gc.collect()
     if trainer.precision.device.type == "cuda":
         torch.cuda.empty_cache()
-    trainer.world.barrier()
-    marked, state, _ = trainer.saver.folder.newest()
+    folder, world = trainer.saver.folder, trainer.world
+    marked, state, _ = world.from_main(folder.newest() if world.is_main else None)
     if marked is None:
         raise TrainingFailed(f"{mishap.text}. There is no whole checkpoint to go back to; begin the run anew")
     restore(trainer, state)

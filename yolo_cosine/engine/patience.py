@@ -18,7 +18,7 @@ def end_early(progress: Progress, config: RunConfig, epoch: int, steps_per_epoch
     """Let a run stop after `epoch`, or skip to its mosaic-free end where there is one to come; returns what to say."""
     close = config.epochs - config.close_mosaic  # the epoch from which mosaic is off
     said = f"no better mAP50-95 for {config.patience} epochs, since epoch {progress.last_improved + 1}"
-    if config.close_mosaic == 0 or config.mosaic == 0:
+    if config.close_mosaic == 0 or not config.combines:
         progress.stopped = True
         return f"{said}; stopping early"
     if epoch + 1 > close:

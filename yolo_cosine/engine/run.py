@@ -7,17 +7,20 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.prints import differences
+from yolo_cosine.engine.alike import check_alike
 from yolo_cosine.engine.build import build_trainer
-from yolo_cosine.engine.distributed import ended_elsewhere, join_world, leave_world
-from yolo_cosine.engine.environment import environment_notes
+from yolo_cosine.engine.distributed import World, check_shares, ended_elsewhere, join_world, leave_world
+from yolo_cosine.engine.environment import describe_environment, environment_notes
 from yolo_cosine.engine.inputs import share_batches
+from yolo_cosine.engine.launch import launched
 from yolo_cosine.engine.lock import RunLock
 from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
@@ -40,7 +43,7 @@ class Start:
     """Where a run begins, if not at its first step."""
 
     run_dir: Path | None = None  # the run's own folder, if it goes on there
-    state: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None  # of several processes the main one has it, the others may have an empty one
     record_of: Path | None = None  # the folder of the run (or fork) whose record comes before its own
     same_data: bool = False  # whether it must have been begun with the same data
     forks: frozenset[int] = frozenset()  # numbers of steps after which its state is put aside for other runs
@@ -52,6 +55,22 @@ class Start:
     def goes_on(self) -> bool:
         """Whether it is the run itself that goes on, and not another that begins from its state."""
         return self.run_dir is not None
+
+
+def read_by_main(read: Callable[[], tuple[RunConfig, Start]]) -> tuple[RunConfig, Start]:
+    """How a run begins that goes on with a state: the main process reads it, for the others may not see its disk."""
+    launch = launched()
+    if launch is None:
+        return read()
+    own: list[Start] = []
+
+    def without_state() -> tuple[RunConfig, Start]:
+        config, start = read()
+        own.append(start)
+        return config, replace(start, state={})  # the others get it once they are one group
+
+    config, start = launch.from_main("start", without_state)
+    return config, own[0] if own else start
 
 
 def train(config: RunConfig, start: Start | None = None) -> Path:
@@ -74,40 +93,47 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     precision = resolve_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
-    world = join_world(device, config.batch)
+    launch, unlike = launched(), []
+    if launch is not None:
+        check_shares(config.batch, launch.size)
+        environment = describe_environment(precision, World(launch.rank, launch.size))
+        unlike = check_alike(launch, config, environment, device.type)
+    world = join_world(launch, device, config.sync_norms)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     begun: Trainer | None = None
     complete, began = False, time.monotonic()
     lock = RunLock()
     try:
-        if start.run_dir is None:
+        if world.is_main and start.run_dir is None:
             _check_root(Path(config.runs))
         elif world.is_main:
             lock.take(start.run_dir)  # before its state is believed: another process may be training it
+        state = world.from_main(start.state)
 
         def make_run_dir() -> Path:
             if start.run_dir is not None:
                 return start.run_dir
             return Path(world.from_main(str(_make_run_dir(config)) if world.is_main else ""))
 
-        for note in start.warnings:
+        for note in (*unlike, *start.warnings):
             hub.emit(events.Notice(note, warning=True))
         for note in start.notes:
             hub.emit(events.Notice(note))
-        trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=start.state is None)
+        trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=state is None)
         trainer.stops, trainer.began, trainer.forks = stops, began, start.forks
         if start.shared_batches is not None:
             share_batches(trainer.loader, start.shared_batches, trainer.data_prints["train"])
         if world.is_main:
             lock.take(trainer.run_dir)
         trainer.saver.behind = hub.behind
-        if start.state is not None:
-            for note in _restore(trainer, start.state, start.goes_on or start.same_data):
+        if state is not None:
+            for note in _restore(trainer, state, start.goes_on or start.same_data):
                 hub.emit(events.Notice(note, warning=True))
+        if world.is_main and start.record_of is not None:
+            for note in copy_past(start.record_of, trainer):
+                hub.emit(events.Notice(note))
+        trainer.progress = world.from_main(trainer.progress)  # what came before may have lost its best weights
         if world.is_main:
-            if start.record_of is not None:
-                for note in copy_past(start.record_of, trainer):
-                    hub.emit(events.Notice(note))
             _add_sinks(hub, trainer, new=not start.goes_on)
         begun = trainer
         trainer.fit()

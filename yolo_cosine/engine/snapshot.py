@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from yolo_cosine.config.load import dump_config
 
@@ -24,10 +25,10 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "ema": trainer.ema.model.state_dict(),
         "ema_updates": int(trainer.ema.updates),
         "optimizer": trainer.optimizer.state_dict(),
-        "gradients": [p.grad for p in trainer.trained] if trainer.window else None,
+        "gradients": trainer.gradients_of_ranks if trainer.window else None,
         "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
         "statistics": list(trainer.norms.saved()) if trainer.window else None,
-        "sums": trainer.sums_of_ranks,
+        "sums": trainer.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
         "scaler": trainer.scaler.state_dict(),
         "progress": vars(trainer.progress).copy(),
@@ -46,14 +47,14 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.ema.model.load_state_dict(state["ema"])
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
-    gradients = state["gradients"] or [None] * len(trainer.trained)
-    for parameter, gradient in zip(trainer.trained, gradients, strict=True):
-        parameter.grad = None if gradient is None else gradient.to(device)
+    trainer.gradients_of_ranks = state["gradients"]
+    for parameter, gradient in zip(trainer.trained, _own_gradients(trainer, state["gradients"]), strict=True):
+        # in the parameter's own layout, as autograd makes them: fused optimizers go through memory, not through indices
+        parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
     trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
     trainer.norms.keep(state["statistics"])
     trainer.verdicts.clear()
-    ranks, sums = trainer.world.size, state["sums"]
-    trainer.sums.copy_(sums[trainer.world.rank] if len(sums) == ranks else sum(sums) / len(sums))
+    trainer.sums.copy_(state["sums"])
     trainer.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
     if trainer.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision
         trainer.scaler.load_state_dict(state["scaler"])
@@ -67,3 +68,13 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.progress.parts = 1  # one process has run out of memory, and several have more
     trainer.set_factor()
     torch.set_rng_state(state["generator"])
+
+
+def _own_gradients(trainer: Trainer, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
+    """What this rank has summed up since the last update; the mean over the ranks where there were more or fewer of them,
+    as the mean is what becomes of it."""
+    if of_ranks is None:
+        return [None] * len(trainer.trained)
+    if len(of_ranks) == trainer.world.size:
+        return of_ranks[trainer.world.rank]
+    return [sum(parts) / len(parts) for parts in zip(*of_ranks, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model, or the model in a DistributedDataParallel
+    wrapped: nn.Module  # the model in its `detector.Rows`, these perhaps in a DistributedDataParallel
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -85,9 +85,11 @@ class Trainer:
         # per interval, per epoch: the sum of each loss over the steps, and the number of these steps
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
         self.norms = NormStatistics(self.model)
-        self.sums_of_ranks = [self.sums.cpu()]  # as of the last save
+        # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
+        self.gradients_of_ranks: list[list[Tensor]] | None = None
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
+        self._clock_says_save = False
         self.loader.tell = self.evaluator.tell = self._tell_worker
         if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
             self.evaluator.between_batches = self._abandon_evaluation
@@ -159,12 +161,12 @@ class Trainer:
             self.sums[1].zero_()
             progress.epoch_images, progress.epoch_seconds = 0, 0.0
         since = time.perf_counter()
-        for batch in self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from, first=first):
+        for batch in self._batches(epoch, first):
             step = progress.step
             self.apply_schedule(step)
             scalars = {**applied(self.optimizer), events.ACCUMULATE: self.schedule.accumulate(step)}
             updated = self._take_step(batch, step)
-            images = len(batch.indices) * self.world.size
+            images = self.loader.images_in(step % self.steps_per_epoch)
             progress.last_step, progress.step = step, step + 1
             progress.epoch_images += images
             if (step + 1) % self.config.log_every == 0:
@@ -177,6 +179,22 @@ class Trainer:
             self.finish_step(step)
             since = time.perf_counter()
 
+    def _batches(self, epoch: int, first: int) -> Iterator[TrainBatch]:
+        """The batches of an epoch from number `first` on.
+
+        Raises:
+            GoBack: if there is no memory for one on the device that makes them.
+        """
+        try:
+            yield from self.loader.epoch(epoch, mosaic=epoch < self.mosaic_free_from, first=first)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            text = str(error).strip().partition("\n")[0]
+        where = f"step {self.progress.step}: out of memory for its images ({text})"
+        raise smaller_parts(where, self.progress, self.config, self.world.size)
+
     def train_step(self, batch: TrainBatch, step: int) -> bool:
         """Take in a batch; returns whether it closed an accumulation.
 
@@ -184,23 +202,29 @@ class Trainer:
         update out, of which `verdicts` tells. The host waits for nothing here.
         """
         batch = batch.to(self.precision.device)
+        closing = len(self.window) + 1 >= self.schedule.accumulate(step)
         items = torch.zeros(len(self.loss.names), device=self.precision.device)
         for part in batch.parts(self.progress.parts):
-            images = part.images.float().div_(255).contiguous(memory_format=torch.channels_last)
-            with self.precision.autocast():
-                outputs = self.wrapped(images)
-            loss, part_items = self.loss(
-                outputs, images.shape[2:], part.image_of_box, part.classes, part.boxes, part.image_of_crowd, part.crowds
-            )
-            # DistributedDataParallel averages over the ranks, and the loss is a sum over images
-            self.scaler.scale(loss * self.world.size).backward()
+            images = part.inputs()
+            with self.world.sending(self.wrapped, closing):
+                with self.precision.autocast():
+                    outputs = self.wrapped(images)
+                loss, part_items = self.loss(outputs, images.shape[2:], part.targets, **self._share_of(step))
+                # DistributedDataParallel averages over the ranks, and the loss is a sum over images
+                self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
         self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
         self.window.append((batch.indices, items))
-        if len(self.window) < self.schedule.accumulate(step):
+        if not closing:
             return False
         self._update(step)
         return True
+
+    def _share_of(self, step: int) -> dict[str, Any]:
+        """What the loss is to know where a rank has a share of the batch only."""
+        if self.world.size == 1:
+            return {}
+        return {"images": self.loader.images_in(step % self.steps_per_epoch), "total": self.world.total}
 
     def _update(self, step: int) -> None:
         """Let the gradients of the window move the weights, averages and norms, if they are finite."""
@@ -208,12 +232,12 @@ class Trainer:
         losses = torch.stack(losses)
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.trained, self.config.clip_norm)
-        finite = torch.isfinite(losses).all()
+        finite = torch.isfinite(losses).all()  # losses and norm are those of all ranks together, so all agree
         if not self.scaler.is_enabled():
-            finite = self.world.all(finite & torch.isfinite(norm))  # one rank's loss concerns all
+            finite = finite & torch.isfinite(norm)
             optimizer_step(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
-            finite = self.world.all(finite & (torch.isfinite(norm) | (self.scaler.get_scale() >= 1)))
+            finite = finite & (torch.isfinite(norm) | (self.scaler.get_scale() >= 1))
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,6 +245,7 @@ class Trainer:
         self.ema.update(finite)
         self.verdicts.put(Update(step, images, losses, finite))
         self.window.clear()
+        self.gradients_of_ranks = None
 
     def _take_step(self, batch: TrainBatch, step: int) -> bool:
         """`train_step`, with what becomes of its mishaps; returns whether the weights moved, as far as is known.
@@ -259,13 +284,11 @@ class Trainer:
         return all_finite
 
     def _describe(self, update: Update) -> str:
-        """What was not finite, in the words of the rank that it came from."""
-        files, names = self.loader.store.index.files, self.loss.names
-        window = [[files[i] for i in images] for images in update.images]
+        """What was not finite, in words. All ranks are here at once; the images are those of all of them."""
+        files, shares = self.loader.store.index.files, self.world.gather(list(update.images))
+        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
         first = update.step - len(window) + 1
-        own = bool(torch.isfinite(update.losses).all())
-        text = describe_nonfinite(update.losses, window, names, first, self.steps_per_epoch)
-        return min(self.world.gather((own, text)), key=lambda said: said[0])[1]
+        return describe_nonfinite(update.losses, window, self.loss.names, first, self.steps_per_epoch)
 
     def set_factor(self) -> None:
         """Let every learning rate be multiplied with what plateaus and mishaps have come to."""
@@ -274,7 +297,7 @@ class Trainer:
 
     def _mean_losses(self, row: int, prefix: str) -> dict[str, float]:
         """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""
-        *sums, count = self.world.mean(self.sums[row]).tolist()
+        *sums, count = self.sums[row].tolist()
         self.sums[row].zero_()
         return {
             prefix + name: value / count if count else float("nan")
@@ -341,17 +364,20 @@ class Trainer:
     def _save_is_due(self, step: int) -> bool:
         if self._save_seconds is None:
             return (step + 1) % self._save_steps == 0
-        # one clock decides for all ranks
-        return bool(self.world.from_main(time.monotonic() - self._saved_at >= self._save_seconds))
+        return self._clock_says_save
 
     def _save(self, best: bool) -> None:
-        # the norms' statistics are each rank's own; a resume gives all the main one's, so a run that is not resumed does too
+        # norms may be each rank's own; a resume gives all the main one's, so a run that is not resumed does too
         self.world.share_buffers(self.model)
-        self.sums_of_ranks = self.world.gather(self.sums.cpu())
+        self.collect()
         self._saved_at = time.monotonic()
         self.tick()
         if self.world.is_main:
             self.saver.save(self, best)
+
+    def collect(self) -> None:
+        """Bring together, for a checkpoint, what each rank has of its own."""
+        self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
 
     def _stop_if_asked(self) -> None:
         """Save and stop, if a signal asks for it.
@@ -359,8 +385,11 @@ class Trainer:
         Raises:
             Interrupted: saying how to go on.
         """
-        asked = self.stops.requested
-        if not self.world.any(asked is not None):
+        asked, every = self.stops.requested, self._save_seconds
+        # one clock decides for all ranks, when they agree on this
+        over = every is not None and self.world.is_main and time.monotonic() - self._saved_at >= every
+        stop, self._clock_says_save = self.world.each(asked is not None, over)
+        if not stop:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
         self._hear(everything=True)

@@ -117,7 +117,7 @@ def train_mode(model: nn.Module, frozen_layers: int | list[int] | None) -> None:
     layers = range(frozen_layers) if isinstance(frozen_layers, int) else frozen_layers or []
     for layer in layers:
         for module in model.model[layer].modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # those over several processes are no BatchNorm2d
                 module.eval()
 
 
@@ -222,6 +222,56 @@ def is_end_to_end(model: nn.Module) -> bool:
     return bool(model.model[-1].end2end)
 
 
+def _features(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """What the head is given: (B, C, h, w) of each level, the finest first."""
+    *layers, head = model.model
+    kept: list[Tensor | None] = []
+    x = images
+    for layer in layers:
+        if layer.f != -1:
+            x = kept[layer.f] if isinstance(layer.f, int) else [x if j == -1 else kept[j] for j in layer.f]
+        x = layer(x)
+        kept.append(x if layer.i in model.save else None)
+    return [x if j == -1 else kept[j] for j in head.f]
+
+
+class Rows(nn.Module):
+    """A network in training mode, whose outputs come in rows: what it says of an anchor lies together in memory.
+
+    The network's own forward pass gives the same values as (B, channels, A). In a channels-last network it transposes
+    each level for that, the loss transposes them back, and the gradients go the same ways.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        """Run the network.
+
+        Args:
+            images: (B, 3, H, W) float, RGB, 0..1.
+
+        Returns:
+            `boxes` (B, A, 4 * bins) and `scores` (B, A, classes), logits; of an end-to-end head a dict of them for each
+            branch, `one2many` and `one2one`. Anchors go level by level, the finest first, each row by row.
+        """
+        head: Detect = self.model.model[-1]
+        features = _features(self.model, images)
+        many = _rows(features, **head.one2many)
+        if getattr(head, "one2one_cv2", None) is None:
+            return many
+        # the branch without NMS learns from what the other one makes of the backbone
+        return {"one2many": many, "one2one": _rows([f.detach() for f in features], **head.one2one)}
+
+
+def _rows(features: list[Tensor], box_head: nn.ModuleList, cls_head: nn.ModuleList) -> dict[str, Tensor]:
+    def joined(head: nn.ModuleList) -> Tensor:
+        return torch.cat([m(f).permute(0, 2, 3, 1).flatten(1, 2) for m, f in zip(head, features, strict=True)], 1)
+
+    return {"boxes": joined(box_head), "scores": joined(cls_head)}
+
+
 def predict(model: nn.Module, images: Tensor, autocast: contextlib.AbstractContextManager) -> Tensor:
     """Run a network from `inference_copy`. The boxes are decoded in float32, whatever the network ran in.
 
@@ -234,16 +284,8 @@ def predict(model: nn.Module, images: Tensor, autocast: contextlib.AbstractConte
     """
     head: Detect = model.model[-1]
     with autocast:
-        kept: list[Tensor | None] = []
-        x = images
-        for layer in model.model[:-1]:
-            if layer.f != -1:
-                x = kept[layer.f] if isinstance(layer.f, int) else [x if j == -1 else kept[j] for j in layer.f]
-            x = layer(x)
-            kept.append(x if layer.i in model.save else None)
-        features = [x if j == -1 else kept[j] for j in head.f]
         branch = head.one2one if head.end2end else head.one2many
-        raw = head.forward_head(features, **branch)
+        raw = head.forward_head(_features(model, images), **branch)
     decoded = head._inference(float32_outputs(raw)).permute(0, 2, 1)
     if head.end2end:
         return head.postprocess(decoded)

@@ -1,0 +1,115 @@
+"""Several processes train what one does with the same batch, whether or not their machines share a disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from yolo_cosine import train
+from yolo_cosine.data.shapes import generate
+from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
+from yolo_cosine.sinks.jsonl import read_records
+
+# what a network needs to be one, for messages between processes take their time on a machine with few cores
+NETWORK = """
+nc: 5
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [32, 3, 2]]
+head:
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [[3, 4], 1, Detect, [nc]]
+"""
+
+
+@pytest.fixture(scope="module")
+def odd_data(tmp_path_factory):
+    """27 images: in batches of 8 the last has three, two for one process and one for the other."""
+    return generate(tmp_path_factory.mktemp("odd") / "shapes", train=27, val=10)
+
+
+@pytest.fixture
+def small(write_run, odd_data, tmp_path):
+    """Arguments for a run of a small network: 12 steps, an update at every other one, and a layer that is frozen."""
+    (tmp_path / "small.yaml").write_text(NETWORK)
+    keys = {"model": str(tmp_path / "small.yaml"), "data": str(odd_data), "freeze": [0], "nominal_batch": 16}
+    return ["--cfg", str(write_run(**keys, runs="runs", precision="fp32", checkpoint={"every": "5it", "keep": 99}))]
+
+
+def checkpoints(run):
+    return {m.step: load_checkpoint(m.path) for m in CheckpointFolder(run / "checkpoints").marked()}
+
+
+def told(run):
+    """The numbers that the record has of each step, but for the time."""
+    steps = [r for r in read_records(run / "metrics.jsonl") if r["event"] == "step"]
+    return [{name: v for name, v in step.items() if name not in {"event", "time"}} for step in steps]
+
+
+def test_two_train_what_one_does_and_go_on_bit_for_bit(small, tmp_path, train_together, monkeypatch):
+    """With mosaics and crowds, in float32, each with a current folder of its own as on two machines."""
+    monkeypatch.chdir(tmp_path)
+    assert train.main(small) == 0
+    ended = train_together(small, small)
+    assert [each.code for each in ended] == [0, 0], ended[0].said + ended[1].said
+    run = tmp_path / "rank0/runs/run"
+    assert not (tmp_path / "rank1/runs/run").exists()
+    one, two = checkpoints(tmp_path / "runs/run"), checkpoints(run)
+    assert sorted(one) == sorted(two) and set(one) >= {5, 10, 12}
+    for step in one:
+        # a share of each in the middle of an update, whose mean is what one process has
+        shares = two[step]["gradients"]
+        assert bool(two[step]["window"]) == (shares is not None) == (step == 5)
+        for part in ("model", "ema"):
+            assert_close(two[step][part].values(), one[step][part].values())
+        for parts, whole in zip(zip(*shares or [], strict=True), (one[step]["gradients"] or [[]])[0], strict=True):
+            assert_close([sum(parts) / 2], [whole])
+    steps = told(run)
+    for ours, other in zip(steps, told(tmp_path / "runs/run"), strict=True):
+        assert ours == pytest.approx(other, rel=1e-4)
+
+    # and from step 5 on, as after a kill, in the middle of an update and of an epoch
+    for step in two:
+        if step > 5:
+            for kind in ("pt", "json"):
+                (run / f"checkpoints/step-{step:08d}.{kind}").unlink()
+    go_on = ["--resume", "runs/run"]
+    main, other = train_together(go_on, go_on)
+    assert (main.code, other.code) == (0, 0) and "going on after 5 steps" in main.said, main.said + other.said
+    for step, now in checkpoints(run).items():
+        for part in ("model", "ema"):
+            assert all(torch.equal(value, now[part][name]) for name, value in two[step][part].items()), step
+    assert told(run) == steps
+
+
+def assert_close(found, wanted):
+    """Tensors that differ by rounding alone, as many sums of float32 do that are made in another order."""
+    for ours, other in zip(found, wanted, strict=True):
+        assert (ours.double() - other.double()).norm() <= 5e-5 * other.double().norm()
+
+
+def test_other_data_on_one_machine_is_told(write_run, odd_data, tmp_path, train_together):
+    for rank in (0, 1):
+        shutil.copytree(odd_data.parent, tmp_path / f"rank{rank}" / "data")
+    labels = tmp_path / "rank1/data/annotations/instances_train.json"
+    content = json.loads(labels.read_text())
+    content["annotations"].pop()
+    labels.write_text(json.dumps(content))
+    arguments = ["--cfg", str(write_run(data="data/shapes.yaml", runs="runs"))]
+    # each the first one of its machine
+    main, other = train_together(arguments, arguments, environment={"LOCAL_RANK": 0}.items())
+    assert (main.code, other.code) == (2, 2)
+    assert "error: the processes of the run do not fit together, their data differs: train: boxes is " in main.said
+    assert not other.said.strip() and not (tmp_path / "rank0/runs/run").exists()
+
+
+def test_other_settings_are_told_before_anything_is_read(write_run, train_together):
+    arguments = ["--cfg", str(write_run(data="nowhere.yaml", runs="runs"))]
+    main, other = train_together(arguments, [*arguments, "epochs=4"])
+    assert (main.code, other.code) == (2, 2) and not other.said.strip()
+    assert "their configurations differ: epochs is 3 on rank 0" in main.said and "and 4 on rank 1" in main.said

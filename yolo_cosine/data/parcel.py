@@ -1,0 +1,43 @@
+"""Arrays laid one after another in one buffer, so that one copy takes all of them to a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ALIGNED = 16  # bytes: where an array may begin
+
+Shape = tuple[int, ...]
+
+
+class Parcel:
+    """A buffer with room for arrays of the given types and shapes, filled through `arrays`.
+
+    Args:
+        contents: the type and shape of each array, by name.
+        pinned: in memory that stays where it is, which a GPU copies from by itself. PyTorch hands out such memory again,
+            but only when the copies that were begun from it are done.
+    """
+
+    def __init__(self, contents: Mapping[str, tuple[np.dtype | type, Shape]], pinned: bool = False):
+        self._places: dict[str, tuple[int, int, torch.dtype, Shape]] = {}
+        spans, end = {}, 0
+        for name, (kind, shape) in contents.items():
+            start, dtype = -(-end // _ALIGNED) * _ALIGNED, np.dtype(kind)
+            end = start + dtype.itemsize * int(np.prod(shape))
+            self._places[name] = start, end, torch.from_numpy(np.empty(0, dtype)).dtype, shape
+            spans[name] = start, end, dtype, shape
+        self.buffer = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
+        memory = self.buffer.numpy()
+        self.arrays = {
+            name: memory[start:end].view(dtype).reshape(shape) for name, (start, end, dtype, shape) in spans.items()
+        }
+
+    def open(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The arrays in a copy of the buffer, as views of it."""
+        return {
+            name: buffer[start:end].view(dtype).view(shape) for name, (start, end, dtype, shape) in self._places.items()
+        }

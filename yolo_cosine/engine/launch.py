@@ -1,0 +1,89 @@
+"""What torchrun has started: this process's place among the others, and words with them before they are one group.
+
+They go through the store that the processes meet at. So a run can begin where the others' machines do not see the main
+process's disk, and a process that does not fit the others is named, where a group of them would wait for ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from yolo_cosine.errors import TrainingFailed, UserError
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=5)  # with the slowest machine to begin
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The processes that were started as one run, on one machine or several."""
+
+    rank: int  # this one's number among all; 0 is the main one, which writes
+    size: int
+    local_rank: int  # its number on its machine
+    store: dist.Store
+
+    def exchange(self, name: str, value: Any) -> list[Any]:
+        """What all have to say under a name that is used once, in the order of their ranks.
+
+        Raises:
+            TrainingFailed: if one does not come.
+        """
+        self._say(f"{name}-{self.rank}", value)
+        return [self._hear(f"{name}-{rank}") for rank in range(self.size)]
+
+    def from_main(self, name: str, read: Callable[[], T]) -> T:
+        """What `read` returns in the main process, on every rank.
+
+        Raises:
+            UserError: as `read` raises it, in the main process, and without a word in the others.
+        """
+        if self.rank:
+            value, failed = self._hear(name)
+            if failed:
+                raise UserError("")
+            return value
+        try:
+            value = read()
+        except BaseException:
+            self._say(name, (None, True))
+            raise
+        self._say(name, (value, False))
+        return value
+
+    def _say(self, name: str, value: Any) -> None:
+        self.store.set(f"yolo-cosine/{name}", pickle.dumps(value))
+
+    def _hear(self, name: str) -> Any:
+        try:
+            self.store.wait([f"yolo-cosine/{name}"], _PATIENCE)
+            return pickle.loads(self.store.get(f"yolo-cosine/{name}"))
+        except RuntimeError as error:  # the time is over, or the store is gone with its keeper
+            raise TrainingFailed(
+                f"rank {self.rank} on {socket.gethostname()}: the other processes of the run did not come ({error}); see what "
+                "they said"
+            ) from None
+
+
+@functools.cache
+def launched() -> Launch | None:
+    """The launch that this process belongs to, by torchrun's environment; None if it was started alone."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return None
+    store, rank, size = next(dist.rendezvous("env://"))
+    return Launch(rank, size, int(os.environ.get("LOCAL_RANK", 0)), store)
+
+
+def local_size() -> int:
+    """How many processes of the run there are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
