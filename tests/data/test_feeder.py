@@ -83,7 +83,12 @@ def test_images_are_kept_on_a_device_only_where_there_is_room(index):
         width, height = resident.sizes[i]
         start = int(resident.first[i])
         np.testing.assert_array_equal(resident.pixels[start : start + width * height].view(height, width, 3), store[i])
-    assert room_on(CPU) > 0
+
+
+def test_a_quarter_of_what_is_free_is_room_for_images(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4003, 9000))
+    monkeypatch.setattr("yolo_cosine.data.resident.free_memory", lambda: 400)
+    assert room_on(torch.device("cuda:1")) == 1000 and room_on(CPU) == 100
 
 
 def test_images_are_copied_to_a_device_by_the_handful(index, monkeypatch):

@@ -36,6 +36,8 @@ class Feeder:
         self.store, self.labels, self.device, self.resident = store, labels, device, resident
         self.draw = render  # or what a compiler makes of it
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:  # the resident images may still be on their way
+            self._stream.wait_stream(torch.cuda.current_stream(device))
 
     def pack(self, indices: np.ndarray, params: AugmentParams, size: int) -> Packed:
         """Prepare a batch, in any thread (see `packing.pack`)."""
@@ -61,7 +63,7 @@ class Feeder:
     def _send(self, packed: Packed) -> tuple[TrainBatch, Tensor, torch.cuda.Event | None]:
         """Have a batch made beside what the device is at."""
         with contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-            buffer = packed.parcel.buffer.to(self.device, non_blocking=True)
+            buffer = packed.parcel.buffer.to(self.device, non_blocking=self._stream is not None)
             found = packed.parcel.open(buffer)
             pixels = found.pop("pixels") if self.resident is None else self.resident.pixels
             told = {field.name: found[field.name] for field in fields(Sampling) if field.name in found}

@@ -61,6 +61,6 @@ def make_resident(store: ImageStore, device: torch.device, room: int) -> Residen
         stop = max(int(np.searchsorted(end, first[start] + _AT_ONCE // 3, side="right")), start + 1)
         images = [store.readable(i)[1].reshape(-1, 3) for i in range(start, stop) if stands_for[i] == i]
         if images:
-            pixels[first[start] : end[stop - 1]] = torch.from_numpy(np.concatenate(images)).to(device)
+            pixels[first[start] : end[stop - 1]].copy_(torch.from_numpy(np.concatenate(images)))
         start = stop
     return ResidentImages(pixels, stands_for, sizes, first)
