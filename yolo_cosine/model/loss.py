@@ -80,7 +80,8 @@ class DetectionLoss:
             size: height and width of the images, pixels.
             targets: the boxes, on the outputs' device.
             images: number of images of the whole batch; None: these are all.
-            total: adds a tensor up over all that have a share of the batch.
+            total: adds a tensor up, element by element, over all that have a share of the batch. It is asked once, for
+                the sums of the target scores, (branches,), which the terms are divided by.
 
         Returns:
             The sum to differentiate (a scalar, proportional to the number of images), and (3,) float32 items per image,
@@ -196,7 +197,8 @@ class _ClassTerm(torch.autograd.Function):
     """Binary cross entropy of all classes of all anchors, summed: softplus(x) - target * x.
 
     The targets are 0 but for one class of few anchors, so they are never laid out; the gradient sigmoid(x) - target is
-    made in one piece.
+    made in one piece. PyTorch's own takes the difference of two numbers of the size of x, which in float32 costs 2e-5 of
+    the sum at the logits that a network starts with.
     """
 
     @staticmethod
