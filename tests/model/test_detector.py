@@ -71,8 +71,10 @@ def test_every_family_trains_and_detects(name):
     assert output.shape == (2, 300, 6) if nms_free else (2, sum(256 * 192 // int(s) ** 2 for s in model.stride), 7)
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "yolov10n", "yolo26n"])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("yolov8n", torch.contiguous_format), ("yolov10n", torch.channels_last), ("yolo26n", torch.channels_last)],
+)
 def test_rows_are_the_networks_own_outputs(name, layout):
     torch.manual_seed(0)
     model = detector.build_detector(name, NAMES).train().to(memory_format=layout)

@@ -169,45 +169,54 @@ def check_against_peer(net, size, targets, outputs, tolerance=1e-6, fill=False):
         for mine, other in zip(found[:2], expected[:2], strict=True):
             torch.testing.assert_close(mine, other, rtol=tolerance, atol=0, check_dtype=False)
         for mine, other in zip(found[2], expected[2], strict=True):
-            torch.testing.assert_close(mine, other, rtol=0, atol=tolerance * max(other.abs().max().item(), 1e-9))
+            torch.testing.assert_close(mine, other, rtol=0, atol=4 * tolerance * max(other.abs().max().item(), 1e-9))
 
 
 IMAGES = st.lists(st.lists(st.sampled_from(BOXES), max_size=12), min_size=1, max_size=3)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.sampled_from(sorted(HEADS)), st.sampled_from([1, 3, 80]), st.sampled_from(STRIDES),
-    st.tuples(st.integers(1, 3), st.integers(1, 3)), IMAGES, st.booleans(), st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)), IMAGES, st.booleans(), st.integers(0, 2**32 - 1), st.booleans(),
 )  # fmt: skip
-@example("yolo11", 3, (8, 16, 32), (2, 3), [[], []], False, 0)
-@example("yolo26", 3, (8, 16, 32), (2, 3), [[], []], False, 0)
-@example("yolo11", 80, (8, 16, 32), (3, 3), [[], ["huge", "same", "any", "edge"] * 6], True, 1)
-@example("yolov10", 3, (8, 16, 32), (3, 3), [["any"] * 20, [], ["same"] * 9], True, 2)
-@example("yolo26", 1, (16,), (3, 3), [["tiny", "line", "outside"] * 3], True, 3)
-def test_it_is_ultralytics_own(head, classes, strides, cells, images, taught, seed):
+@example("yolo11", 3, (8, 16, 32), (2, 3), [[], []], False, 0, False)
+@example("yolo26", 3, (8, 16, 32), (2, 3), [[], []], False, 0, False)
+@example("yolo11", 80, (8, 16, 32), (3, 3), [[], ["huge", "same", "any", "edge"] * 6], True, 1, False)
+@example("yolov10", 3, (8, 16, 32), (3, 3), [["any"] * 20, [], ["same"] * 9], True, 2, False)
+@example("yolo26", 1, (16,), (3, 3), [["tiny", "line", "outside"] * 3], True, 3, False)
+def test_it_is_ultralytics_own(head, classes, strides, cells, images, taught, seed, double):
+    """To ten digits in float64, and to six in float32."""
     rng = np.random.default_rng(seed)
     net = Net(head, classes, strides)
     size = tuple(max(n * max(strides), 64) for n in cells)
     targets = targets_of(images, classes, size, strides[0], rng)
-    check_against_peer(net, size, targets, outputs_of(net, size, targets, taught, rng))
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_in_float64_it_agrees_to_ten_digits(head):
-    rng = np.random.default_rng(4)
-    net, size = Net(head), (128, 96)
-    targets = targets_of([BOXES * 2, (), ("any",) * 9], 3, size, 8, rng)
+    outputs = outputs_of(net, size, targets, taught, rng)
+    if not double:
+        return check_against_peer(net, size, targets, outputs)
     targets = Targets(targets.boxes.double(), targets.classes, targets.valid, targets.crowds, targets.crowd_valid)
-    outputs = outputs_of(net, size, targets, True, rng, torch.float64)
     torch.set_default_dtype(torch.float64)  # theirs makes some tensors in it
     try:
-        check_against_peer(net, size, targets, outputs, tolerance=1e-9)
+        return check_against_peer(net, size, targets, _mapped(outputs, torch.Tensor.double), tolerance=1e-9)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("head", HEADS)
+def test_classes_that_are_nowhere_are_summed_exactly():
+    """A fresh network gives logits of about -11, of which a cross entropy by differences loses digits."""
+    rng = np.random.default_rng(7)
+    net, size = Net("yolo11", 80), (160, 160)
+    targets = targets_of([("any",), ()], 80, size, 8, rng)
+    outputs = outputs_of(net, size, targets, False, rng, torch.float64)
+    outputs["scores"] = (outputs["scores"] / 4 - 11).float().double()
+    exact, found = (
+        DetectionLoss(net, **GAINS)(made, size, targets)[1][1].item()
+        for made in (outputs, _mapped(outputs, torch.Tensor.float))
+    )
+    assert found == pytest.approx(exact, rel=2e-7)
+
+
+@pytest.mark.parametrize("head", ["yolo11", "yolo26"])
 def test_on_photographs_no_place_is_filled_up_to_any_effect(head, real_data):
     """On images of usual size the anchors that torch.topk fills up with are in the corner, outside of the boxes."""
     from yolo_cosine.config.load import load_config
@@ -321,6 +330,21 @@ def test_shares_of_a_batch_add_up_to_the_batch(scene):
         torch.testing.assert_close(each[1], whole[1])
     for mine, other in zip(zip(*(f[2] for f in found), strict=True), whole[2], strict=True):
         torch.testing.assert_close(torch.cat(mine), other)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_what_stands_in_places_that_are_not_valid_counts_for_nothing(scene, static):
+    net, size, targets, outputs = scene
+    loss = DetectionLoss(net, static=static, **GAINS)
+    expected = evaluated(lambda made: loss(made, size, targets), outputs)
+    garbage = torch.tensor([20.0, 10, 80, 90])
+    boxes = torch.where(targets.valid[..., None], targets.boxes, garbage)
+    crowds = torch.where(targets.crowd_valid[..., None], targets.crowds, garbage)
+    filled = Targets(boxes, torch.where(targets.valid, targets.classes, 2), targets.valid, crowds, targets.crowd_valid)
+    found = evaluated(lambda made: loss(made, size, filled), outputs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    seen = Targets(boxes, filled.classes, targets.valid, crowds, torch.ones_like(targets.crowd_valid))
+    assert loss(outputs, size, seen)[0] < expected[0]  # where they are, they count
 
 
 @pytest.mark.parametrize("where", ["boxes", "scores"])

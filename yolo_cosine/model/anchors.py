@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +49,7 @@ def _make_grid(size: tuple[int, int], strides: tuple[float, ...], device: torch.
 _kept_grid = functools.lru_cache(maxsize=64)(_make_grid)
 
 
-def ciou(first: Sequence[Tensor], second: Sequence[Tensor], eps: float = 1e-7) -> Tensor:
+def ciou(first: Tensor, second: Tensor, eps: float = 1e-7) -> Tensor:
     """Complete IoU of boxes: IoU - d**2 / c**2 - alpha * v.
 
     d is the distance of their centres, c the diagonal of the smallest box around both, and v tells how their aspects
@@ -59,20 +58,23 @@ def ciou(first: Sequence[Tensor], second: Sequence[Tensor], eps: float = 1e-7) -
     Source: Zheng et al. (arXiv 1911.08287). The operations, their order and eps are those of Ultralytics' bbox_iou.
 
     Args:
-        first, second: x1, y1, x2 and y2 of the boxes, four tensors each; all of them broadcast.
+        first, second: (4, ...) x1, y1, x2 and y2; the rest broadcasts.
+
+    Returns:
+        (...) of the dtype of the boxes.
     """
-    ax1, ay1, ax2, ay2 = first
-    bx1, by1, bx2, by2 = second
-    aw, ah, bw, bh = ax2 - ax1, ay2 - ay1 + eps, bx2 - bx1, by2 - by1 + eps
-    width, height = ax2.minimum(bx2) - ax1.maximum(bx1), ay2.minimum(by2) - ay1.maximum(by1)
-    common = width.clamp(min=0) * height.clamp(min=0)
-    iou = common / (aw * ah + bw * bh - common + eps)
-    diagonal = (ax2.maximum(bx2) - ax1.minimum(bx1)).square() + (ay2.maximum(by2) - ay1.minimum(by1)).square() + eps
-    distance = ((bx1 + bx2 - ax1 - ax2).square() + (by1 + by2 - ay1 - ay2).square()) / 4
-    aspect = (4 / math.pi**2) * ((bw / bh).atan() - (aw / ah).atan()).square()
+    (low, high), (low2, high2) = first.split(2), second.split(2)
+    (w, h), (w2, h2) = high - low, high2 - low2
+    h, h2 = h + eps, h2 + eps
+    across, down = (high.minimum(high2) - low.maximum(low2)).clamp(min=0)
+    common = across * down
+    iou = common / (w * h + w2 * h2 - common + eps)
+    wide, tall = (high.maximum(high2) - low.minimum(low2)).square()
+    dx, dy = (low2 + high2 - low - high).square()
+    aspect = (4 / math.pi**2) * ((w2 / h2).atan() - (w / h).atan()).square()
     with torch.no_grad():
         alpha = aspect / (1 - iou + aspect + eps)
-    return iou - (distance / diagonal + aspect * alpha)
+    return iou - ((dx + dy) / 4 / (wide + tall + eps) + aspect * alpha)
 
 
 def at(values: Tensor, index: Tensor) -> Tensor:

@@ -45,27 +45,25 @@ def assign(candidates: Pairs | Dense, predictions: Predictions, topk: int, singl
     first = _reduce("amin", anchor, box, mine, anchors, boxes)
     contested = last > first
     owner = torch.where(contested, chosen.closest(contested), last)
-    if mine is None:
-        anchor = (last >= 0).nonzero().squeeze(1)
-        box = at(owner, anchor)
-    else:  # of the places of an anchor one is its own
+    if candidates.static:  # of the places of an anchor the first is its own
         place = torch.arange(len(anchor), device=anchor.device)
         mine = mine & (place == at(_reduce("amin", anchor, place, mine, anchors, len(anchor)), anchor))
         box = torch.where(mine, at(owner, anchor), box)
+    else:
+        anchor = (last >= 0).nonzero().squeeze(1)
+        box, mine = at(owner, anchor), torch.ones_like(anchor, dtype=torch.bool)
     alignment, overlap = predictions.alignment(anchor, box)
     best = at(_reduce("amax", box, alignment, mine, boxes, 0), box)
     if single:
-        # in these words a NaN is kept, so that a loss which is no number is noticed
-        mine = ~(alignment < best) if mine is None else mine & ~(alignment < best)
+        mine = mine & (alignment >= best)
         mine = mine & (anchor == at(_reduce("amin", box, anchor, mine, boxes, anchors), box))
-    score = alignment * at(_reduce("amax", box, overlap, mine, boxes, 0), box) / (best + _EPS)
-    return Assigned(anchor, box, score if mine is None else torch.where(mine, score, 0))
+    largest = at(_reduce("amax", box, overlap, mine, boxes, 0), box)
+    return Assigned(anchor, box, (alignment * largest / (best + _EPS)).masked_fill_(~mine, 0))
 
 
-def _reduce(how: str, index: Tensor, values: Tensor, which: Tensor | None, size: int, start: float) -> Tensor:
+def _reduce(how: str, index: Tensor, values: Tensor, which: Tensor, size: int, start: float) -> Tensor:
     """(size,) the largest ("amax") or smallest ("amin") of the values (S,) for each index (S,), those of `which` only.
 
-    The order does not matter to it, so it is deterministic.
+    It does not depend on an order, so it is deterministic.
     """
-    values = values if which is None else torch.where(which, values, start)
-    return values.new_full((size,), start).scatter_reduce_(0, index, values, how)
+    return values.new_full((size,), start).scatter_reduce_(0, index, values.masked_fill(~which, start), how)

@@ -54,7 +54,7 @@ class Chosen:
 
     anchor: Tensor  # (S,) int64, among the B * A
     box: Tensor  # (S,) int64, among the B * M
-    taken: Tensor | None  # (S,) bool; None: all are
+    taken: Tensor  # (S,) bool; a place that is not taken counts for nothing
     closest: Callable[[Tensor], Tensor]  # of anchors (B * A,) bool: the box that each overlaps most, (B * A,) int64
 
 
@@ -77,15 +77,15 @@ class Dense:
         (left, top), (right, bottom) = (bound[..., None] for bound in _bounds(targets.boxes, grid))  # (B, M, 1) each
         x, y = grid.centers
         across, down = (x - left > _INSIDE) & (right - x > _INSIDE), (y - top > _INSIDE) & (bottom - y > _INSIDE)
-        self.inside = across & down & targets.valid[..., None]
+        self.outside = ~(across & down & targets.valid[..., None])
 
     def choose(self, predictions: Predictions, topk: int) -> Chosen:
         """The `topk` best anchors of each box."""
-        batch, boxes, anchors = self.inside.shape
+        batch, boxes, anchors = self.outside.shape
         classes = predictions.classes.view(batch, boxes, 1).expand(-1, -1, anchors)
         logits = predictions.logits.transpose(1, 2).gather(1, classes)
         overlap = ciou(predictions.boxes.view(4, batch, boxes, 1), predictions.corners.view(4, batch, 1, anchors))
-        alignment, overlap = (torch.where(self.inside, value, 0) for value in align(logits, overlap))
+        alignment, overlap = (value.masked_fill_(self.outside, 0) for value in align(logits, overlap))
         best, anchor = alignment.topk(min(topk, anchors), 2)
         image = torch.arange(batch, device=anchor.device)[:, None]
         closest = (overlap.max(1).indices + image * boxes).flatten()
@@ -148,7 +148,7 @@ class Pairs:
             equal = torch.where(value == at(largest, anchor), box, last)
             return box.new_full((self._anchors,), last).scatter_reduce_(0, anchor, equal, "amin")
 
-        return Chosen(at(self.anchor, chosen), at(self.box, chosen), None, closest)
+        return Chosen(at(self.anchor, chosen), at(self.box, chosen), torch.ones_like(chosen, dtype=torch.bool), closest)
 
 
 def _split(grid: Grid) -> tuple[Tensor, ...]:

@@ -128,7 +128,7 @@ def convolutions(model: nn.Module) -> Iterator[Conv]:
 
 def float32_outputs(outputs: Any) -> Any:
     """What the network returned, in float32, with stand-ins for its features."""
-    # The loss assigns boxes to anchors by overlaps; in bf16 a coordinate of 300 px is off by up to a pixel.
+    # in bf16 a coordinate of 300 px is off by up to a pixel
     if isinstance(outputs, Tensor):
         return outputs.float()
     if isinstance(outputs, Mapping):

@@ -198,7 +198,8 @@ class _ClassTerm(torch.autograd.Function):
     """Binary cross entropy of all classes of all anchors, summed: softplus(x) - target * x.
 
     The targets are 0 but for one class of few anchors, so they are never laid out; the gradient sigmoid(x) - target is
-    made in one piece.
+    made in one piece. PyTorch's own takes the difference of two numbers of the size of x, which in float32 costs 2e-5 of
+    the sum at the logits that a network starts with.
     """
 
     @staticmethod
