@@ -104,7 +104,7 @@ def test_predict_finds_the_same_boxes(model, checkpoint, image, torchvision_stan
     conf = best.values.quantile(0.6).item()
     # Ultralytics keeps the best class of a box
     everything[0, :, 4:] *= torch.nn.functional.one_hot(best.indices, len(NAMES))
-    expected = nms.suppress(everything, conf, 0.5, 300)[0]
+    expected = nms.suppress(everything, conf, 0.5, 300)()[0]
     result = YOLO(checkpoint).predict(image, conf=conf, iou=0.5, imgsz=SIZE, device="cpu", verbose=False)[0]
     assert len(expected) > 3
     clipped = expected[:, :4].clamp(0, SIZE)

@@ -22,6 +22,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "events": set(),
+    "processor": set(),
     "config": {"errors"},
     "schedules": {"config", "errors"},
     "integrations": {"config", "engine", "errors", "schedules"},
@@ -29,10 +30,12 @@ ALLOWED = {
     "fetch": {"config", "data", "errors"},
     "convert": {"data", "errors"},
     "doctor": {"data", "errors"},
-    "model": {"config", "errors"},
+    "model": {"config", "errors", "processor"},
     "evaluate": {"config", "data", "engine", "events", "image_bootstrap", "model"},
     "image_bootstrap": set(),
-    "engine": {"config", "data", "errors", "evaluate", "events", "files", "model", "report", "schedules", "sinks"},
+    "engine": {
+        "config", "data", "errors", "evaluate", "events", "files", "model", "processor", "report", "schedules", "sinks",
+    },
     "sinks": {"errors", "events", "files"},
     "report": {"errors", "events", "files", "sinks"},
     "ablation": {

@@ -49,12 +49,13 @@ class Report:
 def detect(
     model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
     world: World | None = None, timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[], None] = lambda: None, fused: detector.InferenceCopy | None = None,
 ) -> Detections:  # fmt: skip
     """Run a network over all images of a store. On one that cannot be read nothing is found.
 
     Args:
         model: the network, in any mode; it is copied, fused and left as it is.
+        fused: what keeps the copy, where networks of one kind are evaluated again and again.
         batch: most images at a time.
         timeout: seconds that a thread may be at one batch.
         tell: told of threads that were at one for longer and are replaced.
@@ -64,10 +65,10 @@ def detect(
         TrainingFailed: if a batch cannot be made.
     """
     world = world or World()
-    fused = detector.inference_copy(model, config.max_det, config.nms)
-    fused = fused.to(memory_format=torch.channels_last)
+    fused = fused or detector.InferenceCopy(config.max_det, config.nms)
+    network = fused.of(model)
     mine = np.arange(len(store.index))[world.rank :: world.size]
-    found = []
+    found, begun = [], None
     batches = eval_batches(
         store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell
     )
@@ -76,12 +77,16 @@ def detect(
             between()
             images = item.images.to(precision.device, non_blocking=True).float().div_(255)
             images = images.contiguous(memory_format=torch.channels_last)
-            output = detector.predict(fused, images, precision.autocast())
-            if detector.is_end_to_end(fused):
-                results = [image[image[:, 4] > config.conf] for image in output]
+            output = detector.predict(network, images, precision.autocast())
+            if detector.is_end_to_end(network):
+                results = nms.end_to_end(output, config.conf)
             else:
                 results = nms.suppress(output, config.conf, config.iou, config.max_det)
-            found.append(_in_image_pixels(results, item, store.index))
+            if begun is not None:  # one batch late: a GPU has the next one by then
+                found.append(_in_image_pixels(begun[0](), begun[1], store.index))
+            begun = results, item
+        if begun is not None:
+            found.append(_in_image_pixels(begun[0](), begun[1], store.index))
     rows = np.concatenate([np.empty((0, 7)), *found])
     rows = rows[~np.isin(rows[:, 0], list(store.unreadable))]  # what a network sees in plain grey may lie on an object
     rows = np.concatenate([*world.gather(rows)])
@@ -93,7 +98,7 @@ def _in_image_pixels(results: list[torch.Tensor], item: EvalBatch, index: Index)
     """(K, 7) float64: image, x, y, width, height, score, label. Boxes are clipped to their image."""
     rows = []
     for k, result in enumerate(results):
-        values = result.cpu().numpy().astype(np.float64)
+        values = result.numpy().astype(np.float64)
         corners = (values[:, :4] - np.tile(item.pad[k], 2)) / np.tile(item.gain[k], 2)
         limit = np.tile(index.sizes[item.indices[k]], 2)
         corners = np.clip(corners, 0, limit)
@@ -274,6 +279,7 @@ class Evaluator:
             "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
         }  # fmt: skip
         self.truth = ground_truth(store.index)
+        self._fused = detector.InferenceCopy(config.max_det, config.nms)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
 
@@ -285,8 +291,9 @@ class Evaluator:
         """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
         start = time.perf_counter()
         found = detect(
-            model, self.store, self.config, tell=self.tell, between=self.between_batches, batch=self.batch, **self._run
-        )
+            model, self.store, self.config, tell=self.tell, between=self.between_batches, batch=self.batch, fused=self._fused,
+            **self._run,
+        )  # fmt: skip
         report = score(self.store.index, self.truth, found)
         seconds = time.perf_counter() - start
         return report, found, samples(self.store, found, self._shown), seconds

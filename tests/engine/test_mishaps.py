@@ -10,6 +10,7 @@ from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.checkpoint import load_checkpoint
 from yolo_cosine.engine.mishaps import GoBack, is_out_of_memory, leave_out, smaller_parts
 from yolo_cosine.engine.progress import Progress
+from yolo_cosine.engine.verdicts import Verdicts
 from yolo_cosine.errors import TrainingFailed
 from yolo_cosine.model.loss import DetectionLoss
 from yolo_cosine.sinks.jsonl import read_records
@@ -66,6 +67,27 @@ def test_an_update_that_is_no_number_is_left_out(write_run, tmp_path, monkeypatc
     assert all(torch.isfinite(v).all() for v in state_after(tmp_path, 9)["ema"].values())
     # the means leave it out as well
     assert records(tmp_path, "step")[5]["train/box_loss"] is not None
+
+
+def test_a_host_that_hears_later_comes_to_the_same_weights(write_run, tmp_path, monkeypatch):
+    """On a GPU the host learns of an update when the next one is on its way; the device has left it out by itself."""
+    from yolo_cosine.engine import trainer
+
+    states = []
+    for lag in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "Verdicts", lambda lag, wanted=lag: Verdicts(wanted))
+            poison(patch, lambda call: call in (0, 4, 5, 8))
+            config = write_run(name=f"lag{lag}", nonfinite={"skips": 3})
+            assert train.main(["--cfg", str(config)]) == 0
+        run = tmp_path / f"runs/lag{lag}"
+        states.append(load_checkpoint(run / "checkpoints/step-00000009.pt"))
+        told = [r for r in read_records(run / "metrics.jsonl") if r["event"] == "incident"]
+        assert [(t["step"], "the 2. of" in t["text"]) for t in told] == [(0, False), (4, False), (5, True), (8, False)]
+    for part in ("model", "ema"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name]), name
+    assert states[0]["ema_updates"] == states[1]["ema_updates"] == 5
 
 
 def test_the_statistics_of_the_norms_are_those_of_good_updates(write_run, tmp_path, monkeypatch):

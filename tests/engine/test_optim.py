@@ -7,7 +7,7 @@ import torch
 
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.apply import AppliedSchedule, applied
-from yolo_cosine.engine.optim import build_optimizer, clip_gradients
+from yolo_cosine.engine.optim import build_optimizer, clip_gradients, step
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.schedules.build import build_schedule
@@ -98,3 +98,19 @@ def test_layers_have_groups_and_factors_of_their_own(model):
 def test_layers_that_are_not_there_are_refused(model):
     with pytest.raises(UserError, match=r"layers 90-99: holds nothing that is trained; the network has layers 0 to 23"):
         build_optimizer(model, load_config(None, ["lr_factors={layers 90-99: 0.1}"]))
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "MuSGD"])
+def test_a_step_that_is_left_out_leaves_no_trace(name):
+    results = []
+    for happening in ((True, True), (False, True, False, True)):
+        torch.manual_seed(0)
+        model = detector.build_detector("yolo11n.yaml", ("a",))
+        detector.freeze(model, None)
+        optimizer, _ = build_optimizer(model, load_config(None, [f"optimizer={name}"]))
+        for happens in happening:
+            for p in model.parameters():
+                p.grad = torch.full_like(p, 0.1 if happens else float("nan"))
+            step(optimizer, torch.tensor(happens))
+        results.append([p.detach() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

@@ -268,3 +268,43 @@ def test_the_average_equals_ultralytics_own(small):
         if "num_batches" not in key:
             torch.testing.assert_close(value, peer.ema.state_dict()[key], rtol=1e-6, atol=1e-6)
     assert ours.model.model[0].bn.num_batches_tracked == 3
+
+
+def test_the_average_on_a_device_that_decides_is_that_of_the_host():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+    host, device = (Ema(model, 0.9999, 20.0) for _ in range(2))
+    for happened in (True, True, False, True, False):
+        with torch.no_grad():
+            for p in model.parameters():
+                p += torch.randn_like(p)
+        before = [v.clone() for v in device._average]
+        host.update(torch.tensor(happened))
+        device._update_on_device(torch.tensor(happened))
+        assert int(host.updates) == int(device.updates)
+        assert happened or all(torch.equal(a, b) for a, b in zip(before, device._average, strict=True))
+        for a, b in zip(host._average, device._average, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert int(host.updates) == 3
+
+
+@pytest.mark.parametrize("architecture", ["yolo11n", "yolov10n", "yolo26n", "yolov8n"])
+def test_a_copy_for_evaluation_that_is_filled_anew_is_a_new_one(architecture):
+    """Also where a part is fused in a way that is not known, and so the copy is made anew."""
+    copies, images = detector.InferenceCopy(300), torch.rand(1, 3, 64, 64)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = detector.build_detector(architecture, ("a", "b"))
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                torch.nn.init.normal_(module.weight)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        own, new = copies.of(model), detector.inference_copy(model, 300)
+        with torch.inference_mode():
+            a, b = (detector.predict(m, images, contextlib.nullcontext()) for m in (own, new))
+        if detector.is_end_to_end(own):  # the order of equal scores is anybody's
+            a, b = a[..., 4], b[..., 4]
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yolo_cosine.model import nms
 from yolo_cosine.model.nms import box_iou, greedy_nms, suppress
 
 
@@ -30,7 +31,22 @@ def test_equals_the_greedy_loop(n, seed, iou, most):
     first = torch.rand(n, 2, generator=generator) * 100
     boxes = torch.cat((first, first + torch.rand(n, 2, generator=generator) * 60), 1)
     classes = torch.randint(0, 3, (n,), generator=generator)
-    assert greedy_nms(boxes, classes, iou, most).tolist() == loop(boxes, classes, iou, most)
+    expected = loop(boxes, classes, iou, most)
+    assert greedy_nms(boxes, classes, iou, most).tolist() == expected
+    assert nms._in_chunks(boxes, classes, iou, most).tolist() == expected
+
+
+@pytest.mark.parametrize("first", [50, 4096])
+def test_what_a_gpu_does_comes_to_the_same(first):
+    """There the best candidates alone leave the device; the others are asked for where they are needed."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(3, 400, 2, generator=generator) * torch.tensor([100.0, 1.0, 900.0])[:, None, None]
+    boxes = torch.cat((corner, corner + 30), 2)
+    predictions = torch.cat((boxes, torch.rand(3, 400, 2, generator=generator)), 2)
+    best, whole = nms._best(predictions, first), nms.suppress(predictions, 0.3, 0.5, 40)()
+    for rows, image, expected in zip(best, predictions, whole, strict=True):
+        assert torch.equal(nms._settle(rows, lambda image=image: image, 0.3, 0.5, 40), expected)
+    assert len({len(result) for result in whole}) > 1
 
 
 def test_equals_ultralytics_non_max_suppression():
@@ -42,7 +58,7 @@ def test_equals_ultralytics_non_max_suppression():
     peer = non_max_suppression(
         torch.cat((center, side, scores), -1).transpose(1, 2), 0.2, 0.6, multi_label=True, max_det=200, max_time_img=1e9
     )
-    ours = suppress(torch.cat((center - side / 2, center + side / 2, scores), -1), 0.2, 0.6, 200)
+    ours = suppress(torch.cat((center - side / 2, center + side / 2, scores), -1), 0.2, 0.6, 200)()
     for a, b in zip(ours, peer, strict=True):
         assert len(a) == len(b) > 50
         torch.testing.assert_close(a, b, rtol=0, atol=1e-3)
@@ -51,7 +67,7 @@ def test_equals_ultralytics_non_max_suppression():
 def test_degenerate_boxes_and_empty_input():
     boxes = torch.tensor([[5.0, 5, 5, 5], [5.0, 5, 5, 5], [0, 0, 10, 10]])
     assert greedy_nms(boxes, torch.zeros(3), 0.5, 10).tolist() == [0, 1, 2]
-    assert suppress(torch.zeros(2, 7, 6), 0.1, 0.5, 10)[1].shape == (0, 6)
+    assert suppress(torch.zeros(2, 7, 6), 0.1, 0.5, 10)()[1].shape == (0, 6)
 
 
 @pytest.mark.parametrize(

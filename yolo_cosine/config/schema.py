@@ -232,7 +232,7 @@ class DeviceConfig(KeyGroup):
         "auto", description="auto, cpu, cuda, mps, or the number of a GPU. For several GPUs use torchrun."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware has it (CPUs too), fp16 on older GPUs, fp32 elsewhere."
+        "auto", description="auto: bf16 where the hardware is faster at it (some CPUs, too), fp16 on older GPUs, fp32 elsewhere."
     )
 
 

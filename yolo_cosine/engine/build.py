@@ -35,6 +35,7 @@ from yolo_cosine.evaluate import Evaluator
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
 from yolo_cosine.model.loss import DetectionLoss
+from yolo_cosine.model.norm_silu import fuse_norms
 from yolo_cosine.model.weights import load_weights
 from yolo_cosine.schedules.build import build_schedule
 from yolo_cosine.schedules.run import standard_groups
@@ -136,7 +137,8 @@ def build_trainer(
     prints = {split: fingerprint(index) for split, index in data.splits.items()} if first_here else None
     prints = check_same_data(world, prints)
     run_dir = make_run_dir()
-    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms are those of several processes
+    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
+    fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 else 0
     return Trainer(
         config=config,
         run_dir=run_dir,
@@ -162,7 +164,7 @@ def build_trainer(
         world=world,
         emit=emit,
         facts=_facts(config, data, prints, model, precision, world, loader),
-        environment=describe_environment(precision, world),
+        environment=describe_environment(precision, world, fused),
         data_prints=prints,
     )
 

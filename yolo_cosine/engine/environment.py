@@ -12,12 +12,17 @@ import torch
 import yolo_cosine
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import Precision
+from yolo_cosine.processor import processor_name
 
 _PACKAGES = ("torch", "ultralytics", "numpy", "hotcoco")
 
 
-def describe_environment(precision: Precision, world: World) -> dict[str, str]:
-    """Name and value of everything that can change a bit of the result."""
+def describe_environment(precision: Precision, world: World, fused_norms: int = 0) -> dict[str, str]:
+    """Name and value of everything that can change a bit of the result.
+
+    Args:
+        fused_norms: how many norms are computed by the kernel that is compiled on this machine.
+    """
     device = precision.device
     on_gpu = device.type == "cuda"
     return {
@@ -25,9 +30,10 @@ def describe_environment(precision: Precision, world: World) -> dict[str, str]:
         **{name: version(name) for name in _PACKAGES},
         "opencv": cv2.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "device": torch.cuda.get_device_name(device) if on_gpu else f"{device.type}, {_processor()}",
+        "device": torch.cuda.get_device_name(device) if on_gpu else f"{device.type}, {processor_name()}",
         "cuda": str(torch.version.cuda) if on_gpu else "none",
         "precision": precision.name,
+        "fused norms": str(fused_norms),
         # sums are split among them, and so rounded in another order
         "threads": "any" if on_gpu else str(torch.get_num_threads()),
         "processes": str(world.size),
@@ -49,12 +55,3 @@ def environment_notes(before: Mapping[str, str], now: Mapping[str, str]) -> list
         for name in before
         if before[name] != now.get(name)
     ]
-
-
-def _processor() -> str:
-    """The name of the CPU: kernels are chosen by what it can do."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

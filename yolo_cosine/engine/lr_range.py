@@ -15,7 +15,6 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
-from yolo_cosine.errors import TrainingFailed
 
 _BETA = 0.9  # of the moving average over the updates
 _EXPLODED = 3.0  # the smoothed loss, relative to the best so far, at which the test ends
@@ -71,15 +70,12 @@ def lr_range_test(
         for settings, group in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
             settings["lr"] = lr * group.lr0 / config.lr0 * group.factor
         trainer.sums.zero_()
-        try:
-            for _ in range(per_update):
-                # any step at which an update closes after `per_update` batches
-                trainer.train_step(next(batches), trainer.schedule.steps - 1)
-        except TrainingFailed:
+        for _ in range(per_update):
+            # any step at which an update closes after `per_update` batches
+            trainer.train_step(next(batches), trainer.schedule.steps - 1)
+        if not all(update.finite for update in trainer.verdicts.heard(everything=True)):
             break
         loss = trainer.sums[0, :-1].sum().item() / per_update
-        if not math.isfinite(loss):
-            break
         average = _BETA * average + (1 - _BETA) * loss
         points.append(Point(lr, loss, average / (1 - _BETA ** (k + 1))))
         progress(points[-1], k)

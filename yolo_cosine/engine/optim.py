@@ -52,17 +52,32 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> tuple[optim.Optimize
 
 
 def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
-    # on the CPU too, where PyTorch would loop over the tensors by itself; but not every device can
-    foreach = True if settings[0]["params"][0].device.type in {"cpu", "cuda"} else None
+    # fused: one kernel for all tensors, which can be told on the device to leave an update out (`step`). Not every device can
+    fused = settings[0]["params"][0].device.type in {"cpu", "cuda"}
     if config.optimizer == "AdamW":
-        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), foreach=foreach)
+        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), fused=fused)
     # PyTorch's SGD refuses Nesterov without momentum
     nesterov = config.momentum > 0
     if config.optimizer == "MuSGD":
         return MuSGD(
             settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, muon=_MUON_SHARE, sgd=_SGD_SHARE
         )
-    return optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, foreach=foreach)
+    optimizer = optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, fused=fused)
+    if nesterov:
+        # zeros come to the same as no buffer; but a fused first step that is left out would leave the buffers unset
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def step(optimizer: optim.Optimizer, happens: torch.Tensor) -> None:
+    """Take an optimizer's step, unless `happens`, () bool on the device of its parameters, is false. The host does not wait to
+    learn it where the optimizer is a fused one."""
+    if all(group.get("fused") for group in optimizer.param_groups):
+        optimizer.found_inf = (~happens).float()
+        optimizer.step()
+    elif happens:
+        optimizer.step()
 
 
 def _kind(module: nn.Module, name: str, parameter: nn.Parameter, optimizer: str) -> str:

@@ -23,11 +23,11 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
     return {
         "model": trainer.model.state_dict(),
         "ema": trainer.ema.model.state_dict(),
-        "ema_updates": trainer.ema.updates,
+        "ema_updates": int(trainer.ema.updates),
         "optimizer": trainer.optimizer.state_dict(),
         "gradients": trainer.gradients_of_ranks if trainer.window else None,
         "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
-        "statistics": trainer.statistics if trainer.window else None,
+        "statistics": list(trainer.norms.saved()) if trainer.window else None,
         "sums": trainer.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
         "scaler": trainer.scaler.state_dict(),
@@ -51,8 +51,8 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     for parameter, gradient in zip(trainer.trained, _own_gradients(trainer, state["gradients"]), strict=True):
         parameter.grad = None if gradient is None else gradient.to(device)
     trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
-    for own, saved in zip(trainer.statistics, state["statistics"] or trainer.current_statistics, strict=True):
-        own.copy_(saved)
+    trainer.norms.keep(state["statistics"])
+    trainer.verdicts.clear()
     trainer.sums.copy_(state["sums"])
     trainer.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
     if trainer.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision

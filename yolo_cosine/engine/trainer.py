@@ -23,19 +23,21 @@ from yolo_cosine.engine.horizon import replan
 from yolo_cosine.engine.mishaps import (
     EvaluationAbandoned,
     GoBack,
-    NonFinite,
     describe_nonfinite,
     go_back,
     is_out_of_memory,
     leave_out,
     smaller_parts,
 )
+from yolo_cosine.engine.norms import NormStatistics
 from yolo_cosine.engine.optim import clip_gradients
+from yolo_cosine.engine.optim import step as optimizer_step
 from yolo_cosine.engine.patience import end_early, out_of_patience
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.stopping import StopSignals
+from yolo_cosine.engine.verdicts import Update, Verdicts
 from yolo_cosine.errors import Interrupted, TrainingFailed
 from yolo_cosine.evaluate import Detections, Evaluator, Report
 from yolo_cosine.model import detector
@@ -79,10 +81,10 @@ class Trainer:
         self.apply_schedule = AppliedSchedule(self.optimizer, self.groups, self.schedule)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
+        self.verdicts = Verdicts(lag=1 if self.precision.device.type == "cuda" else 0)
         # per interval, per epoch: the sum of each loss over the steps, and the number of these steps
         self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
-        self.current_statistics = [b for b in self.model.buffers() if b.is_floating_point()]
-        self.statistics = [b.clone() for b in self.current_statistics]  # of the norms, as of the last update
+        self.norms = NormStatistics(self.model)
         # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
         self.gradients_of_ranks: list[list[Tensor]] | None = None
         self.set_intervals()
@@ -178,10 +180,10 @@ class Trainer:
             since = time.perf_counter()
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
-        """Take in a batch; returns whether it closed an accumulation and so moved the weights.
+        """Take in a batch; returns whether it closed an accumulation.
 
-        Raises:
-            NonFinite: if a loss or gradient of the update is no finite number; the weights are as they were.
+        Then the weights have moved, unless a loss or a gradient was no finite number: in that case the device has left the
+        update out, of which `verdicts` tells. The host waits for nothing here.
         """
         device = self.precision.device
         closing = len(self.window) + 1 >= self.schedule.accumulate(step)
@@ -201,16 +203,7 @@ class Trainer:
         self.window.append((batch.indices, items))
         if not closing:
             return False
-        self.scaler.unscale_(self.optimizer)
-        self._check_finite(clip_gradients(self.trained, self.config.clip_norm), step)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update()
-        torch._foreach_copy_(self.statistics, self.current_statistics)
-        self.window.clear()
-        self.gradients_of_ranks = None
-        self.progress.skipped = 0
+        self._update(step)
         return True
 
     def _share_of(self, step: int) -> dict[str, Any]:
@@ -219,47 +212,70 @@ class Trainer:
             return {}
         return {"images": self.loader.images_in(step % self.steps_per_epoch), "total": self.world.total}
 
-    def _check_finite(self, norm: Tensor, step: int) -> None:
-        """Stop before a loss or gradient that is no number reaches the weights, and name the batch it came from."""
-        items = torch.stack([items for _, items in self.window])
-        # with a scaler an infinite norm is in order, until it has nothing left to scale down: it skips that update
-        scaled = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
-        if torch.isfinite(items).all() and (scaled or torch.isfinite(norm)):
-            return
-        # both are those of all ranks together, so all of them are here now, and the images are those of all
-        files, shares = self.loader.store.index.files, self.world.gather([images for images, _ in self.window])
-        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
-        first = step - len(items) + 1
-        raise NonFinite(describe_nonfinite(items, window, self.loss.names, first, self.steps_per_epoch))
+    def _update(self, step: int) -> None:
+        """Let the gradients of the window move the weights, averages and norms, if they are finite."""
+        images, losses = zip(*self.window, strict=True)
+        losses = torch.stack(losses)
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_gradients(self.trained, self.config.clip_norm)
+        # losses and gradients are those of all ranks, so all decide alike
+        finite = torch.isfinite(losses).all()
+        if not self.scaler.is_enabled():
+            finite &= torch.isfinite(norm)
+            optimizer_step(self.optimizer, finite)
+        else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
+            finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.norms.keep_if(finite)
+        self.ema.update(finite)
+        self.verdicts.put(Update(step, images, losses, finite))
+        self.window.clear()
+        self.gradients_of_ranks = None
 
     def _take_step(self, batch: TrainBatch, step: int) -> bool:
-        """`train_step`, with what becomes of its mishaps; returns whether the weights moved.
+        """`train_step`, with what becomes of its mishaps; returns whether the weights moved, as far as is known.
 
         Raises:
             GoBack: if the run has to go on from its last checkpoint.
         """
         try:
-            return self.train_step(batch, step)
-        except NonFinite as found:
-            nonfinite, text = True, str(found)
+            updated = self.train_step(batch, step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            nonfinite, text = False, str(error).strip().partition("\n")[0]
+            text = str(error).strip().partition("\n")[0]
+        else:
+            return self._hear() and updated
         # out of the handler, for the error's frames hold the step's tensors
-        if nonfinite:
-            return self._leave_out(text, step)
         raise smaller_parts(f"step {step}: out of memory ({text})", self.progress, self.config, self.world.size)
 
-    def _leave_out(self, text: str, step: int) -> bool:
-        """Go on without an update, or go back where there were too many in a row; returns False."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.window.clear()
-        self.scaler.update()
-        with torch.no_grad():
-            torch._foreach_copy_(self.current_statistics, self.statistics)
-        self.emit(events.Incident("nonfinite", leave_out(text, self.progress, self.config), step))
-        return False
+    def _hear(self, everything: bool = False) -> bool:
+        """Learn what became of the updates; returns whether none was left out. A left out one is told and counted.
+
+        Args:
+            everything: wait for the latest as well.
+
+        Raises:
+            GoBack, NonFinite: if there were too many in a row.
+        """
+        all_finite = True
+        for update in self.verdicts.heard(everything):
+            if update.finite:
+                self.progress.skipped = 0
+            else:
+                all_finite = False
+                text = leave_out(self._describe(update), self.progress, self.config)
+                self.emit(events.Incident("nonfinite", text, update.step))
+        return all_finite
+
+    def _describe(self, update: Update) -> str:
+        """What was not finite, and the images of all ranks that it may come from."""
+        files, shares = self.loader.store.index.files, self.world.gather(update.images)
+        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
+        first = update.step - len(window) + 1
+        return describe_nonfinite(update.losses, window, self.loss.names, first, self.steps_per_epoch)
 
     def set_factor(self) -> None:
         """Let every learning rate be multiplied with what plateaus and mishaps have come to."""
@@ -295,6 +311,8 @@ class Trainer:
         """What follows a step: an evaluation, the end of patience, a checkpoint, a stop that was asked for."""
         progress, epoch = self.progress, step // self.steps_per_epoch
         run_over, best, planned = step + 1 == self.schedule.steps, False, False
+        if progress.evaluation_due or (step + 1) % self.steps_per_epoch == 0 or run_over:
+            self._hear(everything=True)
         if progress.evaluation_due:
             self._stop_if_asked()
             try:
@@ -310,8 +328,11 @@ class Trainer:
             if self.config.time is not None and measured and not run_over:
                 replan(self, step, epoch)
                 planned = True  # and saved, for it would be measured otherwise another time
+        due = self._save_is_due(step)
+        if due or progress.step in self.forks:
+            self._hear(everything=True)
         # in a row of updates that are left out there is nothing new to save, and a way back should lead before it
-        due = self._save_is_due(step) and not progress.skipped
+        due &= not progress.skipped
         if due or best or planned or run_over or progress.stopped:
             self._save(best)
         self._fork_if_due()
@@ -358,6 +379,7 @@ class Trainer:
         if not stop:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
+        self._hear(everything=True)
         self._save(False)
         self.world.barrier()  # one that leaves would take the one that writes with it
         saved = "everything is saved"

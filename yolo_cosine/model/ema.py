@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -20,17 +21,36 @@ class Ema:
         self.model = copy.deepcopy(model).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad = False
-        self.decay, self.tau, self.updates = decay, tau, 0
+        self.decay, self.tau = decay, tau
+        self.updates: int | Tensor = 0
         own, source = self.model.state_dict(), model.state_dict()
         floating = [name for name, value in own.items() if value.is_floating_point()]
         self._average, self._weights = [own[n] for n in floating], [source[n] for n in floating]
         self._whole = [(own[n], source[n]) for n in own if not own[n].is_floating_point()]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take in the network's present weights."""
-        self.updates += 1
-        rest = 1 - self.decay * (1 - math.exp(-self.updates / self.tau))
-        torch._foreach_lerp_(self._average, self._weights, rest)
+    def update(self, happened: Tensor | None = None) -> None:
+        """Take in the network's present weights.
+
+        Args:
+            happened: () bool on the network's device, False where there was no update and the average is to stay; the host
+                does not wait to learn it, so on a GPU `updates` is a tensor. By default there was one.
+        """
+        if happened is None or happened.device.type == "cpu":  # where a tensor is read without waiting
+            if happened is None or happened:
+                self.updates += 1
+                torch._foreach_lerp_(self._average, self._weights, 1 - self._decay(math.exp(-self.updates / self.tau)))
+        else:
+            self._update_on_device(happened)
         for own, source in self._whole:
             own.copy_(source)
+
+    def _update_on_device(self, happened: Tensor) -> None:
+        self.updates = self.updates + happened.double()
+        rest = (1 - self._decay(torch.exp(-self.updates / self.tau))) * happened
+        change = torch._foreach_sub(self._weights, self._average)
+        torch._foreach_mul_(change, rest)
+        torch._foreach_add_(self._average, change)
+
+    def _decay(self, ramp: Any) -> Any:
+        return self.decay * (1 - ramp)

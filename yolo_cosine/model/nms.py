@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from yolo_cosine.model import native
+
 _CHUNK = 256  # candidates looked at in one go; most images have their max_det after the first
+_FIRST = 4096  # best candidates of an image that leave a GPU; hardly ever is another one needed
 _MAX_CANDIDATES = 30000  # best candidates of an image, as in Ultralytics' non_max_suppression
 
 
@@ -29,6 +35,23 @@ def greedy_nms(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tens
     Returns:
         (K,) int64 positions, ascending, K <= max_det. The same as a loop over all boxes gives, box by box.
     """
+    library = native.load("nms", "-ffp-contract=off")  # a contracted a * b - c would round in another way
+    if library is None or boxes.device.type != "cpu":
+        return _in_chunks(boxes, classes, iou, max_det)
+    boxes, classes = boxes.float().contiguous(), classes.long().contiguous()
+    kept = torch.empty(min(len(boxes), max_det), dtype=torch.int64)
+    library.greedy.restype = ctypes.c_long
+    count = library.greedy(
+        *(ctypes.c_void_p(t.data_ptr()) for t in (boxes, classes)), ctypes.c_long(len(boxes)), ctypes.c_float(iou),
+        ctypes.c_long(max_det), ctypes.c_void_p(kept.data_ptr()),
+    )  # fmt: skip
+    if count < 0:
+        raise MemoryError("no memory for the boxes of an image")
+    return kept[:count]
+
+
+def _in_chunks(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tensor:
+    """`greedy_nms` by operations of PyTorch."""
     kept = boxes.new_empty(0, dtype=torch.int64)
     for chunk in torch.arange(len(boxes), device=boxes.device).split(_CHUNK):
         if len(kept):
@@ -50,23 +73,74 @@ def greedy_nms(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tens
     return kept[:max_det]
 
 
-def suppress(predictions: Tensor, conf: float, iou: float, max_det: int) -> list[Tensor]:
-    """Detections of each image.
+def suppress(predictions: Tensor, conf: float, iou: float, max_det: int) -> Callable[[], list[Tensor]]:
+    """Detections of each image, on the host. On a GPU this waits for nothing: what is called to have them does, so that the next
+    images can be under way by then.
 
     Args:
         predictions: (B, A, 4 + C) float32: xyxy in pixels, and a score for each class. A box may be found as several
             classes.
 
     Returns:
-        B tensors (K, 6) float32: xyxy, score, class; best first, scores over `conf`.
+        A function that returns B tensors (K, 6) float32: xyxy, score, class; best first, scores over `conf`.
     """
-    results = []
-    for prediction in predictions:
-        anchor, label = (prediction[:, 4:] > conf).nonzero(as_tuple=True)
-        scores = prediction[anchor, 4 + label]
-        scores, order = scores.sort(descending=True, stable=True)
-        order, scores = order[:_MAX_CANDIDATES], scores[:_MAX_CANDIDATES]
-        boxes, label = prediction[anchor[order], :4], label[order]
-        kept = greedy_nms(boxes, label, iou, max_det)
-        results.append(torch.cat((boxes[kept], scores[kept, None], label[kept, None].float()), 1))
-    return results
+    if predictions.device.type == "cpu":
+        return lambda: [_kept(_over(image, conf), iou, max_det) for image in predictions]
+    best = _to_host(_best(predictions, _FIRST))
+
+    def finish() -> list[Tensor]:
+        return [_settle(rows, predictions[k].cpu, conf, iou, max_det) for k, rows in enumerate(best())]
+
+    return finish
+
+
+def _settle(best: Tensor, all_of_it: Callable[[], Tensor], conf: float, iou: float, max_det: int) -> Tensor:
+    """The detections of an image, from its best candidates if these are enough."""
+    over = best[best[:, 4] > conf]
+    result = _kept(over, iou, max_det)
+    if len(over) == len(best) and len(result) < max_det:  # others were not looked at, and there is room for them
+        result = _kept(_over(all_of_it(), conf), iou, max_det)
+    return result
+
+
+def end_to_end(predictions: Tensor, conf: float) -> Callable[[], list[Tensor]]:
+    """`suppress` for a network that needs none: predictions are (B, D, 6) float32, xyxy, score, class."""
+    rows = _to_host(predictions)
+    return lambda: [image[image[:, 4] > conf] for image in rows()]
+
+
+def _to_host(values: Tensor) -> Callable[[], Tensor]:
+    """Start a copy to the host; returns what waits for it."""
+    if values.device.type != "cuda":
+        return values.cpu
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record()
+
+    def wait() -> Tensor:
+        event.synchronize()
+        return host
+
+    return wait
+
+
+def _best(predictions: Tensor, most: int) -> Tensor:
+    """(B, k, 6) float32: each image's k = min(most, A * C) best candidates, best first: xyxy, score, class."""
+    scores = predictions[..., 4:].flatten(1)
+    top, place = scores.topk(min(most, scores.shape[1]))
+    anchor, label = place // (predictions.shape[2] - 4), place % (predictions.shape[2] - 4)
+    boxes = predictions[..., :4].gather(1, anchor[..., None].expand(-1, -1, 4))
+    return torch.cat((boxes, top[..., None], label[..., None].float()), 2)
+
+
+def _over(prediction: Tensor, conf: float) -> Tensor:
+    """(N, 6) float32: an image's best candidates with scores over `conf`, best first: xyxy, score, class."""
+    anchor, label = (prediction[:, 4:] > conf).nonzero(as_tuple=True)
+    scores = prediction[anchor, 4 + label]
+    scores, order = scores.sort(descending=True, stable=True)
+    scores, order = scores[:_MAX_CANDIDATES], order[:_MAX_CANDIDATES]
+    return torch.cat((prediction[anchor[order], :4], scores[:, None], label[order, None].float()), 1)
+
+
+def _kept(rows: Tensor, iou: float, max_det: int) -> Tensor:
+    return rows[greedy_nms(rows[:, :4], rows[:, 5], iou, max_det)]
