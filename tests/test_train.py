@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -263,31 +262,6 @@ def test_other_optimizers_and_a_head_without_nms(small_shapes, tmp_path, optimiz
     assert ("lr/head_muon" in rates) == (optimizer == "MuSGD")
     assert "epoch/l1_loss" in records(tmp_path / "runs/run", "epoch")[0]  # this head has no DFL
     assert all(np.isfinite(v) for v in records(tmp_path / "runs/run", "end")[0]["best"].values())
-
-
-def test_two_processes(small_shapes, tmp_path):
-    config = write_config(tmp_path, small_shapes, epochs=2, plots=False)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517",
-        "-m", "yolo_cosine.train", "--cfg", str(config),
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    run_dir = tmp_path / "runs/run"
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["run"]
-    assert len(records(run_dir, "step")) == 6 and len(records(run_dir, "eval")) == 2
-    images = {row["image_id"] for row in json.loads((run_dir / "predictions.json").read_text())}
-    assert len(images) > 5  # both ranks' share of the evaluation is there
-    assert records(run_dir, "start")[0]["facts"]["processes"] == 2
-    # the figures are those of the exported weights, though each rank's norms saw other images
-    out = tmp_path / "metrics.json"
-    weights = str(run_dir / "weights/best.pt")
-    assert val.main(["--weights", weights, "--data", str(small_shapes), "--json", str(out), "batch=8"]) == 0
-    best = records(run_dir, "end")[0]["best"]
-    for name, value in json.loads(out.read_text())["metrics"].items():
-        assert value == pytest.approx(best[name], abs=1e-6), name
 
 
 def test_one_epoch_of_real_photographs_with_coco_category_ids(real_data, tmp_path):

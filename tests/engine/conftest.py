@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,28 @@ def write_run(tmp_path, small_shapes):
     return write
 
 
+@pytest.fixture
+def torchrun():
+    """A function that runs `train`, or a script, with these arguments under torchrun, and returns how it ended."""
+
+    def run(*arguments, script=None, ranks=2):
+        what = [str(script)] if script else ["-m", "yolo_cosine.train"]
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port()),
+            *what, *arguments,
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
+
+    return run
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
 @dataclass(frozen=True)
 class Ended:
     """A process that has ended."""
@@ -48,10 +71,7 @@ def train_together(tmp_path):
 
     def run(*each, environment=()):
         """`each`: for every rank a list of its arguments."""
-        with socket.socket() as s:
-            s.bind(("localhost", 0))
-            port = s.getsockname()[1]
-        context = run_processes()
+        port, context = free_port(), run_processes()
         processes, ranks = [], len(each)
         for rank, arguments in enumerate(each):
             folder = tmp_path / f"rank{rank}"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -30,7 +26,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
-def test_a_slow_save_is_waited_for(write_run, tmp_path):
+def test_a_slow_save_is_waited_for(write_run, tmp_path, torchrun):
     """The others are through long before the one that writes, and must not take it for a failed one."""
     slow = "os.kill(os.getpid(), signal.SIGTERM)"
     script = tmp_path / "troubled.py"
@@ -39,55 +35,42 @@ def test_a_slow_save_is_waited_for(write_run, tmp_path):
         "saving.write_checkpoint = lambda *a: (time.sleep(5 if '00005' in a[0].name else 0), write(*a))\n"
         + TROUBLE.format(action=slow)
     )
-    done, _ = torchrun("--cfg", str(write_run(checkpoint={"every": "2ep", "keep": 2})), script=script)
+    done = torchrun("--cfg", str(write_run(checkpoint={"every": "2ep", "keep": 2})), script=script)
     assert "another process of the run failed" not in done.stderr
     assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 5
 
 
-def test_a_finished_run_gets_its_predictions_again(write_run, tmp_path):
+def test_a_finished_run_gets_its_predictions_again(write_run, tmp_path, train_together):
     """They are those of the best weights, which are evaluated anew after a resume, when one process is left."""
     config = write_run(predictions=True, conf=0.0, plots=True)
     assert train.main(["--cfg", str(config)]) == 0
     run = tmp_path / "runs/run"
     before = (run / "predictions.json").read_text()
     (run / "predictions.json").unlink()
-    done, _ = torchrun("--resume", str(run))
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    go_on = ["--resume", str(run)]
+    for ended in train_together(go_on, go_on):
+        assert ended.code == 0 and "Traceback" not in ended.said, ended.said[-2000:]
     assert len(json.loads((run / "predictions.json").read_text())) == len(json.loads(before))
 
 
-def test_an_epoch_of_another_length_is_refused(write_run, tmp_path, capsys):
+def test_an_epoch_of_another_length_is_refused(write_run, tmp_path, train_together):
     """25 images in batches of 8: the last has one, which two processes cannot share."""
     from yolo_cosine.data.shapes import generate
 
     data = generate(tmp_path / "odd" / "shapes", train=25, val=10)
     assert train.main(["--cfg", str(write_run(data=str(data), imgsz=96, batch=8))]) == 0
-    done, _ = torchrun("--resume", str(tmp_path / "runs/run"))
-    assert done.returncode != 0 and "an epoch had 4 steps, and among 2 process(es) it has 3" in done.stderr
+    go_on = ["--resume", str(tmp_path / "runs/run")]
+    ended = train_together(go_on, go_on)
+    assert ended[0].code == 2 and "an epoch had 4 steps, and among 2 process(es) it has 3" in ended[0].said
 
 
-def test_a_signal_stops_all_of_them_well(write_run, tmp_path):
+def test_a_signal_stops_all_of_them_well(write_run, tmp_path, torchrun):
     script = tmp_path / "troubled.py"
     script.write_text(TROUBLE.format(action="os.kill(os.getpid(), signal.SIGTERM)"))
     config = write_run(checkpoint={"every": "2ep", "keep": 2})
-    done, _ = torchrun("--cfg", str(config), script=script)
+    done = torchrun("--cfg", str(config), script=script)
     assert done.returncode != 0 and done.stderr.count("stopped by SIGTERM after 5 of 9 steps; everything is saved") == 1
     assert CheckpointFolder(tmp_path / "runs/run/checkpoints").newest()[0].step == 5
-
-
-def torchrun(*arguments, script=None, ranks=2):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    what = [str(script)] if script else ["-m", "yolo_cosine.train"]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port), *what,
-        *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
-    began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)
-    return done, time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -98,11 +81,14 @@ def torchrun(*arguments, script=None, ranks=2):
     ],
     ids=["raises", "is killed"],
 )
-def test_one_that_fails_takes_the_others_down_and_one_process_goes_on(write_run, tmp_path, action, parts, capsys):
+def test_one_that_fails_takes_the_others_down_and_one_process_goes_on(
+    write_run, tmp_path, torchrun, action, parts, capsys
+):
     script = tmp_path / "troubled.py"
     script.write_text(TROUBLE.format(action=action))
-    done, seconds = torchrun("--cfg", str(write_run(checkpoint={"every": "1it", "keep": 2})), script=script)
-    assert done.returncode != 0 and seconds < 90
+    began = time.monotonic()
+    done = torchrun("--cfg", str(write_run(checkpoint={"every": "1it", "keep": 2})), script=script)
+    assert done.returncode != 0 and time.monotonic() - began < 90
     for part in parts:
         assert part in done.stderr, done.stderr[-3000:]
     run = tmp_path / "runs/run"

@@ -133,7 +133,7 @@ def build_trainer(
     prints = {split: fingerprint(index) for split, index in data.splits.items()} if first_here else None
     prints = check_same_data(world, prints)
     run_dir = make_run_dir()
-    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms are those of several processes
+    ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 else 0
     return Trainer(
         config=config,

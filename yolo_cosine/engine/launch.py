@@ -6,6 +6,7 @@ process's disk, and a process that does not fit the others is named, where a gro
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -21,7 +22,7 @@ from yolo_cosine.errors import TrainingFailed, UserError
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(minutes=5)  # with the slowest machine to begin
+_PATIENCE, _PARTING = timedelta(minutes=5), timedelta(seconds=10)  # with the slowest to begin, and to hear
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Launch:
             TrainingFailed: if one does not come.
         """
         self._say(f"{name}-{self.rank}", value)
-        return [self._hear(f"{name}-{rank}") for rank in range(self.size)]
+        values = [self._hear(f"{name}-{rank}") for rank in range(self.size)]
+        self._part(name)
+        return values
 
     def from_main(self, name: str, read: Callable[[], T]) -> T:
         """What `read` returns in the main process, on every rank.
@@ -50,6 +53,7 @@ class Launch:
         """
         if self.rank:
             value, failed = self._hear(name)
+            self._part(name)
             if failed:
                 raise UserError("")
             return value
@@ -57,9 +61,17 @@ class Launch:
             value = read()
         except BaseException:
             self._say(name, (None, True))
+            self._part(name)
             raise
         self._say(name, (value, False))
         return value
+
+    def _part(self, name: str) -> None:
+        """The main process, with whom the store may end, leaves when all have heard."""
+        self._say(f"{name}-heard-{self.rank}", None)
+        if self.rank == 0:
+            with contextlib.suppress(RuntimeError):  # one that is gone need not hear it
+                self.store.wait([f"yolo-cosine/{name}-heard-{rank}" for rank in range(self.size)], _PARTING)
 
     def _say(self, name: str, value: Any) -> None:
         self.store.set(f"yolo-cosine/{name}", pickle.dumps(value))

@@ -232,12 +232,13 @@ class Trainer:
         losses = torch.stack(losses)
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.trained, self.config.clip_norm)
-        finite = torch.isfinite(losses).all()  # losses and norm are those of all ranks together, so all agree
+        # losses and gradients are those of all ranks, so all decide alike
+        finite = torch.isfinite(losses).all()
         if not self.scaler.is_enabled():
-            finite = finite & torch.isfinite(norm)
+            finite &= torch.isfinite(norm)
             optimizer_step(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
-            finite = finite & (torch.isfinite(norm) | (self.scaler.get_scale() >= 1))
+            finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -284,8 +285,8 @@ class Trainer:
         return all_finite
 
     def _describe(self, update: Update) -> str:
-        """What was not finite, in words. All ranks are here at once; the images are those of all of them."""
-        files, shares = self.loader.store.index.files, self.world.gather(list(update.images))
+        """What was not finite, and the images of all ranks that it may come from."""
+        files, shares = self.loader.store.index.files, self.world.gather(update.images)
         window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
         first = update.step - len(window) + 1
         return describe_nonfinite(update.losses, window, self.loss.names, first, self.steps_per_epoch)

@@ -93,11 +93,10 @@ class DetectionLoss:
         with torch.no_grad():
             assigned = self.assign(outputs, size, targets)
             ignored = _ignored(targets, grid) if targets.crowds.shape[1] else None
-        terms = [
-            self._terms(branch, grid, targets, a, ignored) for branch, a in zip(branches, assigned, strict=True)
-        ]
+        terms = [self._terms(branch, grid, targets, a, ignored) for branch, a in zip(branches, assigned, strict=True)]
         with torch.no_grad():  # of each branch the normaliser and the terms, in one message
-            whole = total(torch.stack([torch.cat((a.score.sum()[None], t)) for a, t in zip(assigned, terms, strict=True)]))
+            own = [torch.cat((a.score.sum()[None], t)) for a, t in zip(assigned, terms, strict=True)]
+            whole = total(torch.stack(own))
             normalisers, items = whole[:, 0].clamp(min=1), whole[-1, 1:]
         sums = torch.stack([(t / n).sum() for t, n in zip(terms, normalisers.unbind(), strict=True)])
         loss = (sums * self._shares).sum() if self._end_to_end else sums[0]
