@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -46,11 +47,24 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # warn_only: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        ask_for_deterministic_kernels()
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
         torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
+
+
+def ask_for_deterministic_kernels() -> None:
+    """What `torch.use_deterministic_algorithms(True, warn_only=True)` asks for, of PyTorch and of its compiler.
+
+    That function imports the compiler to tell it, which takes a second. The other one that sets the same switch of
+    PyTorch's does not, and the compiler reads its own from the environment when it is imported.
+    """
+    # warn: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
+    torch.set_deterministic_debug_mode("warn")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+    compiler = sys.modules.get("torch._inductor.config")
+    if hasattr(compiler, "deterministic"):
+        compiler.deterministic = True
 
 
 def build_trainer(
