@@ -21,6 +21,7 @@ from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION, UNREADABLE_IN_TRAIN
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.checkpoint import CheckpointFolder
 from yolo_cosine.engine.distributed import World
@@ -74,11 +75,13 @@ def build_trainer(
     precision: Precision,
     world: World,
     fresh: bool = True,
+    folder: Path | None = None,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
 
     Args:
         fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
+        folder: where what takes long to read of the data set is kept; by default that of decoded images.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -89,7 +92,8 @@ def build_trainer(
 
     seed_everything(config.seed, config.deterministic)
     workers = resolve_workers(config.workers, precision.device)
-    data = open_dataset(config.data)
+    with world.main_first():  # what it has read and kept is there at once for the others
+        data = open_dataset(config.data, folder=folder or images_folder(config))
     train, val = data.splits["train"], data.splits["val"]
     labels = trainable_boxes(train)
     for note in (*data.notes, *labels.notes):

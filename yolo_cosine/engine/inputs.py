@@ -11,10 +11,11 @@ import cv2
 import torch
 
 import yolo_cosine
-from yolo_cosine.config.schema import AugmentConfig, DataConfig, RunConfig
+from yolo_cosine.config.schema import AugmentConfig, DataConfig
 from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print
 from yolo_cosine.data.shared_batches import SharedBatches, digest
 
@@ -28,13 +29,6 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
     if workers != "auto":
         return max(int(workers), 1)
     return 1 if device.type == "cpu" else min(os.cpu_count() or 1, 16)
-
-
-def images_folder(config: DataConfig) -> Path:
-    """Where the files of decoded images are: `cache_dir`, by default `.images` among the runs."""
-    if config.cache_dir is not None:
-        return Path(config.cache_dir)
-    return Path(config.runs if isinstance(config, RunConfig) else "runs") / ".images"
 
 
 def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:
