@@ -13,6 +13,7 @@ import pytest
 FIRST_STEP = """
 import json, os, sys
 from yolo_cosine import train
+from yolo_cosine.data import kept
 from yolo_cosine.engine.trainer import Trainer
 
 def enough(trainer, step):
@@ -25,6 +26,7 @@ def enough(trainer, step):
     os._exit(0)
 
 Trainer.finish_step = enough
+kept._LONG, kept._SETTLED = 0, -(10**18)  # whatever is read is worth to be kept, and has not changed for long
 sys.exit(train.main(["--cfg", sys.argv[1]]))
 """
 
@@ -37,14 +39,15 @@ LATER = (
 
 @pytest.fixture(scope="module")
 def first_step(tmp_path_factory, small_shapes):
-    """What a process has imported when its first step is done, and how it is set up."""
+    """What a process has imported when its first step is done, how it is set up, and what it has kept."""
     folder = tmp_path_factory.mktemp("first")
     keys = {"model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 1, "warmup_epochs": 0}
     config = folder / "run.yaml"
     config.write_text(json.dumps({**keys, "runs": str(folder / "runs"), "data": str(small_shapes)}))
     told = subprocess.run([sys.executable, "-c", FIRST_STEP, str(config)], capture_output=True, text=True, timeout=120)
     assert told.returncode == 0, told.stderr
-    return json.loads(told.stdout.splitlines()[-1])
+    kept = sorted(path.name.partition("-")[0] for path in (folder / "runs/.images").glob("*.columns"))
+    return (*json.loads(told.stdout.splitlines()[-1]), kept)
 
 
 @pytest.mark.parametrize("package", LATER)
@@ -55,6 +58,10 @@ def test_a_first_step_does_not_wait_for_what_it_does_not_need(first_step, packag
 
 
 def test_kernels_are_deterministic_and_so_is_a_compiler_that_comes_later(first_step):
-    _, _, kernels, compiler = first_step
+    _, _, kernels, compiler, _ = first_step
     assert kernels == [True, True]
     assert compiler
+
+
+def test_what_takes_long_to_read_is_kept_for_the_next_run(first_step):
+    assert first_step[-1] == ["coco", "coco"]  # of both splits

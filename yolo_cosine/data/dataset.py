@@ -111,7 +111,7 @@ def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], fir
     absent = [c.name for c in wanted if c not in index.categories]
     text = (
         f"{index.source}: lists {len(index.categories)} of the {len(wanted)} categories of {first}, "
-        f"not {', '.join(map(repr, absent))}"
+        f"not {some_of(absent, repr)}"
     )
     note = Note(text, "unlisted-category", absent)
     return replace(index, categories=wanted, classes=to[index.classes], notes=(note, *index.notes))

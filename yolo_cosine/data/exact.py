@@ -65,8 +65,8 @@ def restore(
     if exact.names != labels.names:
         text = f"{json}: its classes are not the names in the YAML: it is not used"
         return _with_note(labels, Note(text, "exact-unused", [str(json)]))
-    position = {_stem(labels.path(i)): i for i in range(len(labels))}
-    partner = np.array([position.get(_stem(exact.path(j)), -1) for j in range(len(exact))])
+    position = {_stem(path): i for i, path in enumerate(labels.paths())}
+    partner = np.array([position.get(_stem(path), -1) for path in exact.paths()])
     used = np.array([partner[j] >= 0 or stays(exact.path(j)) for j in range(len(exact))])
     known = np.flatnonzero(partner >= 0)
     same = np.ones(len(exact), dtype=bool)
@@ -92,7 +92,7 @@ def _with_note(index: Index, note: Note) -> Index:
     return replace(index, notes=(*index.notes, note))
 
 
-def _stem(path: Path) -> str:
+def _stem(path: str) -> str:
     return os.path.splitext(os.path.normpath(path))[0]
 
 

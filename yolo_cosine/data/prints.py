@@ -19,7 +19,9 @@ def fingerprint(index: Index) -> Print:
     The images count by their names, order and length in bytes, not by their content, which would have to be read.
     """
     return {
-        "images": _said(f"{len(index)} images", "\0".join(index.files).encode(), index.sizes, index.image_ids),
+        "images": _said(
+            f"{len(index)} images", "\0".join(index.files).encode(errors="surrogatepass"), index.sizes, index.image_ids
+        ),
         "files": _said("their files' lengths", file_stamps(index.paths())[:, 0]),
         "boxes": _said(
             f"{len(index.boxes)} boxes", index.offsets, index.boxes, index.classes, index.crowd, index.areas

@@ -44,7 +44,7 @@ def decoding_print(index: Index, size: int) -> str:
     digest = hashlib.sha256()
     for part in (
         f"{_DECODING} {size} {cv2.getBuildInformation()} {cv2.getCPUFeaturesLine()}".encode(),
-        "\0".join(index.files).encode(errors="surrogateescape"),
+        "\0".join(index.files).encode(errors="surrogatepass"),
         file_stamps(index.paths())[:, :2].tobytes(),  # length and last change
         np.ascontiguousarray(index.sizes).tobytes(),
     ):
