@@ -110,10 +110,11 @@ def _preview(args: argparse.Namespace) -> int:
 def _steps_per_epoch(config) -> int:
     """Batches in an epoch of the configuration's data set, counted from its index; no image is opened."""
     from yolo_cosine.data.dataset import open_dataset
+    from yolo_cosine.data.places import images_folder
     from yolo_cosine.errors import UserError
 
     try:
-        images = len(open_dataset(config.data).splits["train"])
+        images = len(open_dataset(config.data, folder=images_folder(config)).splits["train"])
     except UserError as error:
         raise UserError(f"{error}\nto look at the schedule without the data, add --steps-per-epoch N") from None
     return -(-images // config.batch)

@@ -25,8 +25,9 @@ from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.index import Category, build_index, trainable_boxes
 from yolo_cosine.data.loader import TrainLoader, eval_batches
 from yolo_cosine.data.mapped import open_mapped, write_mapped
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.workers import ahead
-from yolo_cosine.engine.inputs import images_folder, open_store
+from yolo_cosine.engine.inputs import open_store
 from yolo_cosine.errors import TrainingFailed, UserError
 
 ROOT = Path(__file__).parents[2]

@@ -4,10 +4,12 @@ import types
 
 import pytest
 import torch
+from torch import nn
+from ultralytics.optim.muon import MuSGD
 
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.apply import AppliedSchedule, applied
-from yolo_cosine.engine.optim import build_optimizer, clip_gradients, step
+from yolo_cosine.engine.optim import build_optimizer, clip_gradients, step, uncompiled
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.schedules.build import build_schedule
@@ -40,7 +42,7 @@ def test_groups_are_those_of_ultralytics(model, name):
 
     ours = described(optimizer, lambda g: g["name"].removeprefix("head_"))
     assert ours == described(peer, lambda g: ids[g["param_group"]])
-    assert type(optimizer) is type(peer)
+    assert isinstance(optimizer, type(peer))
     assert [g.name for g in groups] == [g["name"] for g in optimizer.param_groups]
     for key in ("nesterov", "momentum", "betas", "use_muon"):
         assert {g.get(key) for g in optimizer.param_groups} == {
@@ -114,3 +116,36 @@ def test_a_step_that_is_left_out_leaves_no_trace(name):
             step(optimizer, torch.tensor(happens))
         results.append([p.detach() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        (torch.optim.AdamW, {"lr": 0.1}),
+        (MuSGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    ],
+)
+def test_an_optimizer_that_is_not_compiled_does_what_it_does_anyway(kind, keys):
+    def trained(optimizer_of):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        groups = [
+            {"params": list(layer.parameters()), **({"use_muon": False} if kind is MuSGD else {})} for layer in layers
+        ]
+        optimizer = optimizer_of(groups[:1], **keys)
+        optimizer.add_param_group(groups[1])
+        for step in range(4):
+            if step == 2:  # in the middle the state goes out and comes back
+                state = optimizer.state_dict()
+                optimizer = optimizer_of(groups, **keys)
+                optimizer.load_state_dict(state)
+            layers(torch.arange(3.0)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert all(p.grad is None for p in layers.parameters())
+        return [p.detach() for p in layers.parameters()]
+
+    plain, ours = trained(kind), trained(uncompiled(kind))
+    assert all(torch.equal(a, b) for a, b in zip(plain, ours, strict=True))
+    assert issubclass(uncompiled(kind), kind)

@@ -16,6 +16,7 @@ from yolo_cosine.ablation.estimate import measure
 from yolo_cosine.ablation.executor import Executor, LocalExecutor
 from yolo_cosine.ablation.folder import saved_ablation, take_folder
 from yolo_cosine.ablation.overview import Overview
+from yolo_cosine.ablation.places import shared_images
 from yolo_cosine.ablation.plan import Key, Plan, make_plan
 from yolo_cosine.ablation.plan_text import estimate_text, plan_text
 from yolo_cosine.ablation.resources import Resources, find_resources
@@ -134,8 +135,9 @@ def _check_own(folder: Path) -> None:
 def _plan(ablation: Ablation) -> Plan:
     from yolo_cosine.data.dataset import open_dataset
 
-    names = dict.fromkeys(config.data for config in ablation.configs.values())
-    return make_plan(ablation, {name: len(open_dataset(name).splits["train"]) for name in names}, _is_end_to_end)
+    folders = {config.data: shared_images(ablation.folder, config.cache_dir) for config in ablation.configs.values()}
+    images = {name: len(open_dataset(name, folder=folder).splits["train"]) for name, folder in folders.items()}
+    return make_plan(ablation, images, _is_end_to_end)
 
 
 def _is_end_to_end(config: RunConfig) -> bool:

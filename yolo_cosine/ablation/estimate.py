@@ -201,7 +201,9 @@ def _times(keys: dict[str, Any], threads: int | None, seconds: float, together: 
     precision = resolve_precision(config.precision, resolve_device(config.device))
     began = time.perf_counter()
     # it is never written to the folder, and the weights of a checkpoint would train no faster
-    trainer = build_trainer(config, lambda: Path("."), lambda event: None, precision, World(), fresh=False)
+    trainer = build_trainer(
+        config, lambda: Path("."), lambda event: None, precision, World(), fresh=False, folder=Path(keys["cache_dir"])
+    )
     start = time.perf_counter() - began
 
     def now() -> float:

@@ -41,7 +41,6 @@ class Executor(Protocol):
 # What a run imports, some of it late, and what that takes seconds for.
 _IMPORTED = [
     "yolo_cosine.engine.run", "yolo_cosine.engine.resume", "yolo_cosine.sinks.tensorboard", "yolo_cosine.report.figures",
-    "torch._inductor.config",
 ]  # fmt: skip
 
 

@@ -25,6 +25,11 @@ def log_file(folder: Path, variant: str, seed: int) -> Path:
     return Path(folder) / "logs" / f"{safe_name(variant)}-seed{seed}.log"
 
 
+def shared_images(folder: Path, cache_dir: str | None) -> Path:
+    """The `cache_dir` of an ablation's runs: one for all of them, and for other ablations beside this one."""
+    return Path(cache_dir or Path(folder).parent / ".images")
+
+
 def safe_name(variant: str) -> str:
     """A variant's name as that of a folder; most stay as they are."""
     safe = re.sub(r"[^\w.,=+@%-]+", "-", variant).strip("-. ").encode()[:_MOST].decode(errors="ignore")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolo_cosine.ablation.places import log_file, run_folder
+from yolo_cosine.ablation.places import log_file, run_folder, shared_images
 from yolo_cosine.ablation.spec import Ablation
 from yolo_cosine.config.duration import interval_steps
 from yolo_cosine.config.schema import RunConfig, ScheduleConfig
@@ -110,8 +110,7 @@ def _config_of(ablation: Ablation, variant: str, seed: int) -> RunConfig:
     labels = {"ablation": ablation.name, "variant": variant}
     own = {"seed": seed, "name": folder.name, "runs": str(folder.parent), "labels": labels}
     config = ablation.configs[variant]
-    # for all of them, and for other ablations beside this one
-    cache_dir = config.cache_dir or str(ablation.folder.parent / ".images")
+    cache_dir = str(shared_images(ablation.folder, config.cache_dir))
     return config.model_copy(update={**own, "cache_dir": cache_dir})
 
 

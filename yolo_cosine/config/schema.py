@@ -96,9 +96,9 @@ class DataConfig(KeyGroup):
     )
     cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="Folder of the files of `cache: disk`; by default .images in `runs`. With a folder named, `cache: auto` "
-        "keeps what fits into memory there, as an ablation does for its runs and several processes of a run do. It may be "
-        "deleted at any time.",
+        description="Folder of the files of `cache: disk`, and of what takes long to read of a large data set's annotations; "
+        "by default .images in `runs`. With a folder named, `cache: auto` keeps what fits into memory there, as an "
+        "ablation does for its runs and several processes of a run do. It may be deleted at any time.",
     )
 
 

@@ -22,8 +22,8 @@ import yaml
 from yolo_cosine.convert.formats import create, write_coco, write_voc, write_yolo
 from yolo_cosine.convert.names import new_names
 from yolo_cosine.data.dataset import Dataset, open_dataset
+from yolo_cosine.data.disk import in_threads
 from yolo_cosine.data.exact import held_by_voc, held_by_yolo
-from yolo_cosine.data.image_files import in_threads
 from yolo_cosine.data.index import Index
 from yolo_cosine.errors import UserError, some_of
 

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from yolo_cosine.data.disk import in_threads
 from yolo_cosine.data.exact import held_by_voc, held_by_yolo
-from yolo_cosine.data.image_files import in_threads
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.yolo import label_path
 from yolo_cosine.errors import UserError

@@ -1,28 +1,23 @@
-"""COCO's JSON (https://cocodataset.org/#format-data, object detection) to an index, column by column."""
+"""COCO's JSON to an index."""
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from yolo_cosine.data.coco_file import again, coco_columns, first_repeated
 from yolo_cosine.data.image_files import check_images, existing
 from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.kept import NOTHING_KEPT, Kept, unpacked
 from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError
 
-# Absolute (also as Windows writes it), leading out of its folder, or no path at all.
-_UNSAFE = re.compile(r"^([/\\]|[A-Za-z]:)|(^|[/\\])\.\.([/\\]|$)|\0|^$")
 
-
-def read_coco(annotations: Path, folders: Sequence[Path], *, keep_missing: bool) -> Index:
+def read_coco(
+    annotations: Path, folders: Sequence[Path], *, keep_missing: bool, kept: Kept = NOTHING_KEPT
+) -> Index:  # fmt: skip
     """Read an annotation file.
 
     The classes are in the order of their ids, images and the boxes of one image in the order of the file. Crowds stay,
@@ -32,204 +27,30 @@ def read_coco(annotations: Path, folders: Sequence[Path], *, keep_missing: bool)
     Args:
         folders: where the images may be; the one that has most of them is used.
         keep_missing: keep an image whose file is missing (see `check_images`).
+        kept: what the file held when it was read before.
 
     Raises:
         UserError: for whatever is wrong with the file, naming file, entry, value, rule and remedy.
     """
-    source = str(annotations)
-    content = _load(annotations)
-    categories = _categories(content, source)
-    image_rows = _rows(content, "images", source)
-    rows = _rows(content, "annotations", source)
-    image_ids, files, sizes = _images(image_rows, source)
+    source, path = str(annotations), os.path.abspath(annotations)
+    columns = kept.columns("coco", path, [path], [source], lambda: coco_columns(annotations))
+    files, about = unpacked(columns["files"]), json.loads(unpacked(columns["about"])[0])
     root = _folder(source, files, folders)
-    images = check_images(source, root, files, sizes, keep_missing=keep_missing)
-
-    owner = _lookup(rows, "image_id", image_ids, "image", source)
-    classes = _lookup(rows, "category_id", np.array([c.id for c in categories]), "category", source)
-    boxes = _boxes(rows, source)
-    rule = "must be a number"
-    areas = np.array(
-        _column(rows, "annotations", "area", lambda v: v is None or _is_number(v), rule, source), dtype=np.float64
-    )
-    rule = "must be 0, or 1 for a region to ignore"
-    crowd = _column(rows, "annotations", "iscrowd", lambda v: v is None or v in (0, 1), rule, source)
-
-    order = np.argsort(owner, kind="stable")
+    images = check_images(source, root, files, columns["sizes"], keep_missing=keep_missing, kept=kept)
     index = Index(
         source=source,
         root=root,
         files=tuple(files),
-        image_ids=image_ids,
         sizes=images.sizes,
-        offsets=np.concatenate(([0], np.cumsum(np.bincount(owner, minlength=len(files))))).astype(np.int64),
-        boxes=boxes[order],
-        classes=classes[order],
-        crowd=np.array([bool(value) for value in crowd], dtype=bool)[order],
-        areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)[order],
-        categories=categories,
-        notes=images.notes + _repeated_annotations(rows, source) + _repeated_files(files, source),
+        categories=tuple(Category(*category) for category in about["categories"]),
+        notes=(
+            *images.notes,
+            *(Note(text, "repeated-annotation-id", places) for text, places in about["repeated"]),
+            *_repeated_files(files, source),
+        ),
+        **{name: columns[name] for name in ("image_ids", "offsets", "boxes", "classes", "crowd", "areas")},
     )
     return index if len(images.used) == len(index) else index.subset(images.used)
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
-
-
-def _load(path: Path) -> dict[str, Any]:
-    if os.path.isdir(path):
-        raise UserError(
-            f"{path}: is a folder; COCO's annotations are one JSON file (for Pascal VOC write `format: voc`)"
-        )
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        others = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))[:5]) if os.path.isdir(path.parent) else ""
-        hint = f"; its folder has {others}" if others else ""
-        raise UserError(f"{path}: there is no such annotation file{hint}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    try:
-        with _without_garbage_collection():
-            content = json.loads(data, object_hook=_drop_mask)
-    except json.JSONDecodeError as error:
-        place = f"{path}:{error.lineno}:{error.colno}"
-        raise UserError(
-            f"{place}: is no JSON: {error.msg}; the file may be cut short: write or download it again"
-        ) from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, an integer of ten thousand digits, a thousand brackets
-        raise UserError(f"{path}: is no JSON: {error}; write or download it again") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: holds a {type(content).__name__} at the top, not COCO's object with `images`, `annotations` and "
-            "`categories` (a list is the form of detection results); name the annotation file"
-        )
-    return content
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Millions of small containers that all stay make the cyclic collector go over them again and again, for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _drop_mask(entry: dict[str, Any]) -> dict[str, Any]:
-    """Let an object's mask go while the file is parsed (it is most of the file), after taking a missing box from it."""
-    if "segmentation" in entry:
-        mask = entry.pop("segmentation")
-        if entry.get("bbox") is None and (box := _box_of_polygons(mask)) is not None:
-            entry["bbox"] = box
-    return entry
-
-
-def _box_of_polygons(polygons: Any) -> list[float] | None:
-    if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
-        return None
-    values = [value for polygon in polygons for value in polygon]
-    if not values or any(len(polygon) % 2 for polygon in polygons) or not all(map(_is_number, values)):
-        return None
-    x, y = values[::2], values[1::2]
-    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-
-
-def _rows(content: dict[str, Any], key: str, source: str) -> list[dict[str, Any]]:
-    rows = content.get(key)
-    if not isinstance(rows, list):
-        found = f"is a {type(rows).__name__}" if key in content else "missing"
-        raise UserError(f"{source}: {key}: {found}; COCO's format wants a list of objects here")
-    k = next((k for k, row in enumerate(rows) if type(row) is not dict), None)
-    if k is not None:
-        raise UserError(f"{source}: {key}[{k}]: {rows[k]!r} is no object; write {{...}} with its keys")
-    if not rows and key != "annotations":
-        raise UserError(f"{source}: {key}: is empty; a split needs at least one entry")
-    return rows
-
-
-# --- columns ----------------------------------------------------------------------------------------------------------
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e15 < value < 1e15  # not NaN, not infinite
-
-
-def _is_whole(value: Any) -> bool:
-    if type(value) is int:
-        return -(2**63) <= value < 2**63
-    return type(value) is float and value.is_integer() and abs(value) < 2**53
-
-
-def _is_name(value: Any) -> bool:
-    # half a character (\ud800), which JSON can say, would end every file that the name is written to
-    return isinstance(value, str) and value.strip() != "" and not re.search("[\ud800-\udfff]", value)
-
-
-def _is_box(value: Any) -> bool:
-    return type(value) is list and len(value) == 4 and all(map(_is_number, value))
-
-
-def _column(
-    rows: list[dict[str, Any]], kind: str, key: str, test: Callable[[Any], bool], rule: str, source: str
-) -> list[Any]:
-    """The values of a key, all of which pass the test; a missing one is tested as None."""
-    values = [row.get(key) for row in rows]
-    k = next((k for k, value in enumerate(values) if not test(value)), None)
-    if k is not None:
-        shown = f"{json.dumps(values[k], default=str)[:80]} {rule}" if key in rows[k] else f"missing; {rule}"
-        raise UserError(f"{source}: {_place(kind, k, rows[k])}: {key}: {shown}; mend or remove the entry")
-    return values
-
-
-def _place(kind: str, k: int, row: dict[str, Any]) -> str:
-    return f"{kind}[{k}] (id {row['id']})" if "id" in row else f"{kind}[{k}]"
-
-
-def _whole(rows: list[dict[str, Any]], kind: str, key: str, source: str) -> np.ndarray:
-    values = _column(rows, kind, key, _is_whole, "must be a whole number", source)
-    return np.array([int(value) for value in values], dtype=np.int64)
-
-
-def _categories(content: dict[str, Any], source: str) -> tuple[Category, ...]:
-    rows = _rows(content, "categories", source)
-    ids = _whole(rows, "categories", "id", source)
-    rule = "must be a name, of at least one letter and of whole characters"
-    names = _column(rows, "categories", "name", _is_name, rule, source)
-    for values, what in ((ids.tolist(), "id"), (names, "name")):
-        if (pair := _first_repeated(values)) is not None:
-            one, two = (_place("categories", k, rows[k]) for k in pair)
-            raise UserError(
-                f"{source}: the category {what} {values[pair[0]]!r} stands twice, at {one} and {two}; "
-                "each category needs its own id and name"
-            )
-    return tuple(sorted((Category(int(i), name) for i, name in zip(ids, names, strict=True)), key=lambda c: c.id))
-
-
-def _images(rows: list[dict[str, Any]], source: str) -> tuple[np.ndarray, list[str], np.ndarray]:
-    ids = _whole(rows, "images", "id", source)
-    rule = "must be the name of a file"
-    files = _column(rows, "images", "file_name", lambda v: isinstance(v, str), rule, source)
-    rule = "must lie below the folder of the images: relative, and without `..`"
-    _column(rows, "images", "file_name", lambda v: _UNSAFE.search(v) is None, rule, source)
-    if (pair := _first_repeated(ids.tolist())) is not None:
-        one, two = (files[k] for k in pair)
-        raise UserError(
-            f"{source}: the image id {ids[pair[0]]} stands twice, at {one} and {two}; each image needs its own"
-        )
-    rule = "must be a whole number of pixels (without it the header of the file tells)"
-    sizes = [
-        _column(rows, "images", key, lambda v: v is None or (_is_whole(v) and 0 <= v < 2**31), rule, source)
-        for key in ("width", "height")
-    ]
-    return (
-        ids,
-        [file.replace("\\", "/") for file in files],
-        np.array([[value or 0 for value in column] for column in sizes], dtype=np.int64).T,
-    )
 
 
 def _folder(source: str, files: list[str], folders: Sequence[Path]) -> Path:
@@ -247,53 +68,8 @@ def _folder(source: str, files: list[str], folders: Sequence[Path]) -> Path:
     return folders[found.index(max(found))]
 
 
-def _lookup(rows: list[dict[str, Any]], key: str, ids: np.ndarray, what: str, source: str) -> np.ndarray:
-    """(M,) int64, the position among `ids` of the id that each annotation names."""
-    wanted = _whole(rows, "annotations", key, source)
-    order = np.argsort(ids)
-    position = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
-    wrong = np.flatnonzero(ids[position] != wanted)
-    if len(wrong):
-        k = int(wrong[0])
-        raise UserError(
-            f"{source}: {_place('annotations', k, rows[k])}: {key}: {wanted[k]}: there is no such {what}; "
-            f"add it or remove the {len(wrong)} annotation(s) of this kind"
-        )
-    return position
-
-
-def _boxes(rows: list[dict[str, Any]], source: str) -> np.ndarray:
-    rule = "must be four finite numbers, [x, y, width, height] in pixels (or the object needs polygons)"
-    values = _column(rows, "annotations", "bbox", _is_box, rule, source)
-    return np.array(values, dtype=np.float64).reshape(-1, 4)
-
-
-# --- what is odd but does no harm ------------------------------------------------------------------------------------
-
-
-def _first_repeated(values: list[Any]) -> tuple[int, int] | None:
-    if len(set(values)) == len(values):
-        return None
-    first: dict[Any, int] = {}
-    return next((first[value], k) for k, value in enumerate(values) if first.setdefault(value, k) != k)
-
-
-def _repeated_annotations(rows: list[dict[str, Any]], source: str) -> tuple[Note, ...]:
-    ids = [row["id"] for row in rows if type(row.get("id")) in (int, float, str)]
-    if (pair := _first_repeated(ids)) is None:
-        return ()
-    text = f"{source}: {len(ids) - len(set(ids))} annotation id(s) stand twice, such as {ids[pair[0]]}: all are used"
-    return (Note(text, "repeated-annotation-id", [f"annotation id {value}" for value in _again(ids)]),)
-
-
 def _repeated_files(files: list[str], source: str) -> tuple[Note, ...]:
-    if (pair := _first_repeated(files)) is None:
+    if (pair := first_repeated(files)) is None:
         return ()
     text = f"{source}: {len(files) - len(set(files))} file(s) stand twice under other ids, such as {files[pair[0]]}"
-    return (Note(text, "repeated-file", _again(files)),)
-
-
-def _again(values: list[Any]) -> list[Any]:
-    """Every value that stood before, each time that it comes again."""
-    seen: set[Any] = set()
-    return [value for value in values if value in seen or seen.add(value)]
+    return (Note(text, "repeated-file", again(files)),)

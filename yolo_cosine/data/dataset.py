@@ -14,6 +14,7 @@ import numpy as np
 
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.kept import Kept
 from yolo_cosine.data.notes import Note
 from yolo_cosine.data.places import expand_home, named_yaml, suggest_name
 from yolo_cosine.data.yaml_forms import SPLITS, Reader, yaml_splits
@@ -34,7 +35,9 @@ class Dataset:
         return tuple(category.name for category in self.categories)
 
 
-def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -> Dataset:
+def open_dataset(
+    spec: str, splits: tuple[str, ...] | None = ("train", "val"), folder: Path | None = None
+) -> Dataset:  # fmt: skip
     """Read splits of a data set.
 
     The categories are those of `train`, or of the first split where `train` is not asked for; another split may list a
@@ -44,6 +47,8 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
     Args:
         spec: the path of a data set YAML; a folder in COCO's layout; or a name: `shapes`, or that of a YAML in `data/`.
         splits: of `train`, `val` and `test`; None for all that there are.
+        folder: for what takes long to read, which is there at once the next time as long as its files are the same (see
+            `Kept`); None to read everything.
 
     Raises:
         UserError: for whatever is wrong, naming file, value, rule and remedy.
@@ -55,7 +60,8 @@ def open_dataset(spec: str, splits: tuple[str, ...] | None = ("train", "val")) -
         if split not in readers:
             there = f"it has {', '.join(readers)}" if readers else "it has none"
             raise UserError(f"{path}: has no split {split!r}; {there}; add `{split}:` to it")
-    indexes = {split: readers[split]() for split in splits}
+    kept = Kept(folder)
+    indexes = {split: readers[split](kept=kept) for split in splits}
     first = "train" if "train" in splits else splits[0]
     categories = indexes[first].categories
     for split, index in indexes.items():
@@ -105,7 +111,7 @@ def _with_categories(index: Index, split: str, wanted: tuple[Category, ...], fir
     absent = [c.name for c in wanted if c not in index.categories]
     text = (
         f"{index.source}: lists {len(index.categories)} of the {len(wanted)} categories of {first}, "
-        f"not {', '.join(map(repr, absent))}"
+        f"not {some_of(absent, repr)}"
     )
     note = Note(text, "unlisted-category", absent)
     return replace(index, categories=wanted, classes=to[index.classes], notes=(note, *index.notes))

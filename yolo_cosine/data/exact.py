@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.notes import Note
 
@@ -45,17 +44,16 @@ def held_by_voc(index: Index) -> tuple[np.ndarray, np.ndarray]:
 
 
 def restore(
-    labels: Index, json: Path, images: Path, held: Held, *, keep_missing: bool, stays: Callable[[Path], bool]
+    labels: Index, json: Path, read_exact: Callable[[], Index], held: Held, *, stays: Callable[[Path], bool]
 ) -> Index:
     """The index of label files with the ids, crowds, areas, sizes and exact boxes of a COCO JSON.
 
     Args:
         labels: as the label files tell.
         json: the COCO JSON; where it is missing, or its classes have other names, a note says that it is not used.
-        images: the folder that the JSON's file names are below.
+        read_exact: reads it.
         held: what the label files hold of an index.
-        keep_missing: keep an image whose file is missing (see `check_images`) ...
-        stays: ... if this is true of its path: that its labels are still there.
+        stays: whether an image that the labels do not tell of is kept, by its path: that its labels are still there.
 
     Raises:
         UserError: for whatever is wrong with the JSON.
@@ -63,12 +61,12 @@ def restore(
     if not os.path.exists(json):
         text = f"{json}: is not there: ids, crowds and areas are those that the label files tell"
         return _with_note(labels, Note(text, "exact-unused", [str(json)]))
-    exact = read_coco(json, (images,), keep_missing=keep_missing)
+    exact = read_exact()
     if exact.names != labels.names:
         text = f"{json}: its classes are not the names in the YAML: it is not used"
         return _with_note(labels, Note(text, "exact-unused", [str(json)]))
-    position = {_stem(labels.path(i)): i for i in range(len(labels))}
-    partner = np.array([position.get(_stem(exact.path(j)), -1) for j in range(len(exact))])
+    position = {_stem(path): i for i, path in enumerate(labels.paths())}
+    partner = np.array([position.get(_stem(path), -1) for path in exact.paths()])
     used = np.array([partner[j] >= 0 or stays(exact.path(j)) for j in range(len(exact))])
     known = np.flatnonzero(partner >= 0)
     same = np.ones(len(exact), dtype=bool)
@@ -94,7 +92,7 @@ def _with_note(index: Index, note: Note) -> Index:
     return replace(index, notes=(*index.notes, note))
 
 
-def _stem(path: Path) -> str:
+def _stem(path: str) -> str:
     return os.path.splitext(os.path.normpath(path))[0]
 
 

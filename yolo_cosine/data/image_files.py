@@ -7,15 +7,15 @@ for each folder, headers instead of pixels, threads for what waits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from yolo_cosine.data.disk import in_threads
+from yolo_cosine.data.kept import NOTHING_KEPT, Kept
 from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError, some_of
 
@@ -24,14 +24,6 @@ Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and large pictures 
 SUFFIXES = frozenset({".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 turn the picture by a quarter
 _ORIENTED = frozenset({"JPEG", "MPO", "PNG", "TIFF", "WEBP"})  # formats whose EXIF orientation OpenCV applies
-
-T, R = TypeVar("T"), TypeVar("R")
-
-
-def in_threads(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """`work` of each item, in order; for work that waits for the disk."""
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1)), thread_name_prefix="files") as pool:
-        return list(pool.map(work, items))
 
 
 def image_size(path: str | Path) -> tuple[int, int] | None:
@@ -78,7 +70,9 @@ class ImageFiles:
     notes: tuple[Note, ...]
 
 
-def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarray, *, keep_missing: bool) -> ImageFiles:
+def check_images(
+    source: str, root: Path, files: Sequence[str], sizes: np.ndarray, *, keep_missing: bool, kept: Kept = NOTHING_KEPT
+) -> ImageFiles:  # fmt: skip
     """Find the images, and read the sizes that the annotations do not give from their headers.
 
     Args:
@@ -87,6 +81,7 @@ def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarra
         sizes: (N, 2) int64, width and height as the annotations give them, pixels; 0 where they do not.
         keep_missing: keep an image that is missing or unreadable, so that a metric is that of the whole annotation
             file; otherwise it is left out. Either way a note names it.
+        kept: the sizes of files whose headers were read before.
 
     Raises:
         UserError: if none of the images is there, or none can be read.
@@ -99,8 +94,12 @@ def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarra
         )
     sizes = sizes.copy()
     unknown = np.flatnonzero((sizes <= 0).any(1) & there)
-    for i, size in zip(unknown, in_threads(lambda i: image_size(root / files[i]), unknown), strict=True):
-        sizes[i] = size or (0, 0)
+    paths = [os.path.join(root, files[i]) for i in unknown]
+    known = kept.columns("sizes", f"{source}\0{os.path.abspath(root)}", paths, (), lambda: {"sizes": _headers(paths)})
+    sizes[unknown] = known["sizes"]
+    # what the disk failed to read once may be in order, with no change to the file
+    again = unknown[(sizes[unknown] <= 0).any(1)]
+    sizes[again] = _headers([os.path.join(root, files[i]) for i in again])
     unreadable = there & (sizes <= 0).any(1)
     fate = "kept, and every object on them counts as not found" if keep_missing else "left out"
     notes = [
@@ -119,6 +118,11 @@ def check_images(source: str, root: Path, files: Sequence[str], sizes: np.ndarra
         raise UserError("; ".join(notes) + "; nothing is left of the split; mend the files")
     used = np.arange(len(files)) if keep_missing else np.flatnonzero(there & ~unreadable)
     return ImageFiles(sizes, used, tuple(notes))
+
+
+def _headers(paths: Sequence[str]) -> np.ndarray:
+    """(K, 2) int64, width and height, pixels; 0 where a header does not tell."""
+    return np.array([size or (0, 0) for size in in_threads(image_size, paths)], dtype=np.int64).reshape(-1, 2)
 
 
 def named(files: Sequence[str], mask: np.ndarray) -> str:

@@ -6,6 +6,7 @@ It holds the annotations as the file has them; what training leaves out or clips
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,10 @@ class Index:
 
     def path(self, i: int) -> Path:
         return self.root / self.files[i]
+
+    def paths(self) -> list[str]:
+        """The paths of all images, as text: a hundred thousand `Path`s take half a second to make."""
+        return [os.path.join(self.root, file) for file in self.files]
 
     @cached_property
     def image_of_box(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where data sets are: names for the YAML files of `data/`, and variables in paths."""
+"""Where data sets are: names for the YAML files of `data/`, and variables in paths; and where what is made of them is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from yolo_cosine.config.schema import DataConfig, RunConfig
 from yolo_cosine.errors import UserError
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
@@ -27,6 +28,14 @@ def suggest_name(name: str) -> str:
     known = sorted({"shapes"} | {path.stem for shelf in _shelves() for path in shelf.glob("*.yaml")})
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"the names are {', '.join(known)}"
+
+
+def images_folder(config: DataConfig) -> Path:
+    """Where decoded images are, and what takes long to read of annotations: `cache_dir`, by default `.images` among the
+    runs."""
+    if config.cache_dir is not None:
+        return Path(config.cache_dir)
+    return Path(config.runs if isinstance(config, RunConfig) else "runs") / ".images"
 
 
 def expand_variables(text: str, place: str) -> str:

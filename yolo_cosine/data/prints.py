@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 
 import numpy as np
 
-from yolo_cosine.data.image_files import in_threads
+from yolo_cosine.data.disk import file_stamps
 from yolo_cosine.data.index import Index
 
 Print = Mapping[str, str]
@@ -20,10 +19,10 @@ def fingerprint(index: Index) -> Print:
     The images count by their names, order and length in bytes, not by their content, which would have to be read.
     """
     return {
-        "images": _said(f"{len(index)} images", "\0".join(index.files).encode(), index.sizes, index.image_ids),
-        "files": _said(
-            "their files' lengths", np.array(in_threads(_length, [index.path(i) for i in range(len(index))]))
+        "images": _said(
+            f"{len(index)} images", "\0".join(index.files).encode(errors="surrogatepass"), index.sizes, index.image_ids
         ),
+        "files": _said("their files' lengths", file_stamps(index.paths())[:, 0]),
         "boxes": _said(
             f"{len(index.boxes)} boxes", index.offsets, index.boxes, index.classes, index.crowd, index.areas
         ),
@@ -54,10 +53,3 @@ def _said(words: str, *content: bytes | np.ndarray) -> str:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return f"{words} ({digest.hexdigest()[:12]})"
-
-
-def _length(path: os.PathLike) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1  # missing

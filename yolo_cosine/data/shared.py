@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolo_cosine.data.image_files import in_threads
+from yolo_cosine.data.disk import file_stamps
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.mapped import MappedImages, open_mapped, write_mapped
 from yolo_cosine.errors import UserError
@@ -28,7 +28,6 @@ from yolo_cosine.files import FileLock, sync_folder
 _DECODING = 1  # to be raised when the same files come to be decoded into other pixels, or laid out in another way
 _SHARE = 0.9  # of the free disk may be filled: runs save themselves there, too
 _LOOK = 0.2  # seconds between two looks at whether the process that builds has ended
-_AT_ONCE = 1000  # files that a thread asks the size of
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
@@ -42,26 +41,16 @@ def decoding_print(index: Index, size: int) -> str:
     of it, for they decide whether a picture is turned, and so is the decoder, down to the instructions that it can use
     here: a cluster may have several kinds of machines.
     """
-    starts = range(0, len(index), _AT_ONCE)
-    stamps = in_threads(lambda start: [_stamp(index, i) for i in range(len(index))[start : start + _AT_ONCE]], starts)
     digest = hashlib.sha256()
     for part in (
         f"{_DECODING} {size} {cv2.getBuildInformation()} {cv2.getCPUFeaturesLine()}".encode(),
-        "\0".join(index.files).encode(errors="surrogateescape"),
-        np.array([stamp for some in stamps for stamp in some], dtype=np.int64).tobytes(),
+        "\0".join(index.files).encode(errors="surrogatepass"),
+        file_stamps(index.paths())[:, :2].tobytes(),  # length and last change
         np.ascontiguousarray(index.sizes).tobytes(),
     ):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def _stamp(index: Index, i: int) -> tuple[int, int]:
-    try:
-        found = os.stat(index.path(i))
-    except OSError:
-        return -1, -1  # missing
-    return found.st_size, found.st_mtime_ns
 
 
 def shared_images(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from yolo_cosine.data.image_files import SUFFIXES, check_images, in_threads
-from yolo_cosine.data.index import Category, Index, build_index
+from yolo_cosine.data.disk import in_threads
+from yolo_cosine.data.image_files import SUFFIXES, check_images
+from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.kept import NOTHING_KEPT, Columns, Kept, packed, unpacked
 from yolo_cosine.data.notes import IGNORED, Note
 from yolo_cosine.errors import UserError
 
@@ -44,7 +46,6 @@ class VocObject:
 class VocFile:
     """One XML file."""
 
-    path: Path
     filename: str  # what it calls its image; empty where it says nothing
     size: tuple[int, int]  # width and height, pixels; 0 where it says nothing
     objects: tuple[VocObject, ...]
@@ -58,6 +59,7 @@ def read_voc(
     *,
     one_based: bool = True,
     keep_missing: bool = False,
+    kept: Kept = NOTHING_KEPT,
 ) -> Index:
     """Read XML files and find the image of each.
 
@@ -71,49 +73,82 @@ def read_voc(
         one_based: boxes count pixels from 1 and include the last one, as VOC has them; False for tools that write the
             edges of the box, counted from 0.
         keep_missing: keep an image whose file is missing (see `check_images`).
+        kept: what the files held when they were read before.
 
     Raises:
         UserError: for whatever is wrong with a file, naming file, value, rule and remedy.
     """
-    read = partial(read_xml, names=[category.name for category in categories], one_based=one_based)
-    xmls: list[VocFile] = []
-    files: list[str] = []
-    for part in parts:
-        find = _picture_finder(part)
-        of_part = in_threads(read, _xml_paths(source, part))
-        folder = Path(os.path.relpath(part.images, root)).as_posix()
-        xmls += of_part
-        files += [f"{folder}/{find(xml)}" for xml in of_part]
-    sizes = np.array([xml.size for xml in xmls], dtype=np.int64)
-    images = check_images(source, root, files, sizes, keep_missing=keep_missing)
-    position = {category.name: k for k, category in enumerate(categories)}
-    rows, annotations = [], []
-    for image_id, i in enumerate(images.used, start=1):
-        rows.append((image_id, files[i], *(int(v) for v in images.sizes[i])))
-        for thing in xmls[i].objects:
-            area = thing.xywh[2] * thing.xywh[3]
-            annotations.append((image_id, position[thing.name], thing.xywh, area, thing.difficult))
-    notes = images.notes
-    if difficult := [files[images.used[image_id - 1]] for image_id, *_, crowd in annotations if crowd]:
-        text = f"{source}: {len(difficult)} object(s) are marked difficult: {IGNORED}"
-        notes += (Note(text, "difficult", difficult),)
-    return build_index(source, root, rows, annotations, categories, notes)
+    stems = [_stems(source, part) for part in parts]
+    xmls = [_xml_path(part, stem) for part, own in zip(parts, stems, strict=True) for stem in own]
+    names = [category.name for category in categories]
+    facts = [str(one_based), *names]
+    found = kept.columns(
+        "xml", f"{source}\0{os.path.abspath(root)}", xmls, facts, lambda: _columns(xmls, names, one_based)
+    )
+    named, files = iter(unpacked(found["filenames"])), []
+    for part, own in zip(parts, stems, strict=True):
+        find, folder = _picture_finder(part), Path(os.path.relpath(part.images, root)).as_posix()
+        files += [f"{folder}/{find(stem, next(named))}" for stem in own]
+    images = check_images(source, root, files, found["sizes"], keep_missing=keep_missing, kept=kept)
+    boxes = found["xywh"]
+    index = Index(
+        source=source,
+        root=root,
+        files=tuple(files),
+        image_ids=np.arange(1, len(files) + 1),
+        sizes=images.sizes,
+        offsets=np.concatenate(([0], np.cumsum(found["counts"]))),
+        boxes=boxes,
+        classes=found["class"],
+        crowd=found["difficult"],
+        areas=boxes[:, 2] * boxes[:, 3],
+        categories=categories,
+        notes=images.notes,
+    )
+    if len(images.used) < len(index):
+        index = replace(index.subset(images.used), image_ids=np.arange(1, len(images.used) + 1))
+    if index.crowd.any():
+        difficult = [index.files[i] for i in index.image_of_box[index.crowd]]
+        note = Note(f"{source}: {len(difficult)} object(s) are marked difficult: {IGNORED}", "difficult", difficult)
+        index = replace(index, notes=(*index.notes, note))
+    return index
+
+
+def _columns(paths: Sequence[str], names: Sequence[str], one_based: bool) -> Columns:
+    """What N XML files hold, M objects: `filenames`, (N, 2) `sizes` and (N,) `counts`, and for each object `class`, `xywh`
+    and `difficult`, as in `VocFile` and `VocObject`."""
+    xmls = in_threads(partial(read_xml, names=names, one_based=one_based), paths)
+    objects = [thing for xml in xmls for thing in xml.objects]
+    position = {name: k for k, name in enumerate(names)}
+    return {
+        "filenames": packed([xml.filename for xml in xmls]),
+        "sizes": np.array([xml.size for xml in xmls], dtype=np.int64).reshape(-1, 2),
+        "counts": np.array([len(xml.objects) for xml in xmls], dtype=np.int64),
+        "class": np.array([position[thing.name] for thing in objects], dtype=np.int64),
+        "xywh": np.array([thing.xywh for thing in objects], dtype=np.float64).reshape(-1, 4),
+        "difficult": np.array([thing.difficult for thing in objects], dtype=bool),
+    }
 
 
 # --- which files ------------------------------------------------------------------------------------------------------
 
 
-def _xml_paths(source: str, part: VocPart) -> list[Path]:
+def _xml_path(part: VocPart, stem: str) -> str:
+    return os.path.join(part.annotations, f"{stem}.xml")
+
+
+def _stems(source: str, part: VocPart) -> list[str]:
+    """The names of a part's XML files without the suffix, below its folder, in the order of its images."""
     if not os.path.isdir(part.annotations):
         raise UserError(
             f"{source}: annotations: {part.annotations}: there is no such folder; name that of the XML files"
         )
-    found = sorted(part.annotations.glob("*.xml") if part.list is None else part.annotations.rglob("*.xml"))
-    there = {path.relative_to(part.annotations).as_posix().removesuffix(".xml"): path for path in found}
+    found = sorted(os.listdir(part.annotations)) if part.list is None else _below(part.annotations, {".xml"})
+    there = dict.fromkeys(name.removesuffix(".xml") for name in found if name.endswith(".xml"))
     if not there:
         raise UserError(f"{source}: annotations: {part.annotations}: holds no XML file; name the folder that does")
     if part.list is None:
-        return list(there.values())
+        return list(there)
     try:
         lines = [line.strip() for line in part.list.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -123,28 +158,32 @@ def _xml_paths(source: str, part: VocPart) -> list[Path]:
     missing = [stem for stem in stems if stem not in there]
     if missing:
         raise UserError(
-            f"{part.list}: names {missing[0]!r}, and there is no {part.annotations / missing[0]}.xml "
+            f"{part.list}: names {missing[0]!r}, and there is no {_xml_path(part, missing[0])} "
             f"({len(missing)} of {len(stems)} names are like it); add the file or remove the line"
         )
     if not stems:
         raise UserError(f"{part.list}: names no image; write one name without suffix in each line")
-    return [there[stem] for stem in stems]
+    return list(stems)
 
 
-def _picture_finder(part: VocPart) -> Callable[[VocFile], str]:
-    """What finds the image of an XML file, below the part's images: the one that has its name, in the same sub-folder;
-    failing that the one that the XML names, which is often out of date."""
-    found = sorted(
-        os.path.relpath(os.path.join(folder, name), part.images).replace(os.sep, "/")
-        for folder, _, names in os.walk(part.images)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    )
+def _below(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """The files below a folder whose suffix is one of these, as `sub/name`."""
+    found = []
+    for place, _, names in os.walk(folder):
+        sub = Path(os.path.relpath(place, folder)).as_posix()
+        chosen = [name for name in names if os.path.splitext(name)[1].lower() in suffixes]
+        found += chosen if sub == "." else [f"{sub}/{name}" for name in chosen]
+    return found
+
+
+def _picture_finder(part: VocPart) -> Callable[[str, str], str]:
+    """What finds the image of an XML file, below the part's images, by the file's stem and the name that stands in it: the
+    one that has its stem, in the same sub-folder; failing that the one that it names, which is often out of date."""
+    found = sorted(_below(part.images, SUFFIXES))
     by_stem, by_name = {os.path.splitext(file)[0]: file for file in found}, {file: file for file in found}
 
-    def find(xml: VocFile) -> str:
-        own = xml.path.relative_to(part.annotations).as_posix().removesuffix(".xml")
-        said = f"{own.rpartition('/')[0]}/{xml.filename}".lstrip("/")
+    def find(own: str, filename: str) -> str:
+        said = f"{own.rpartition('/')[0]}/{filename}".lstrip("/")
         return by_stem.get(own) or by_name.get(said) or by_stem.get(said) or f"{own}.jpg"
 
     return find
@@ -160,7 +199,7 @@ class _WithoutDoctype(ElementTree.TreeBuilder):
         raise UserError("has a DOCTYPE, which an annotation does not need and is not read; remove the line")
 
 
-def read_xml(path: Path, names: Sequence[str], one_based: bool = True) -> VocFile:
+def read_xml(path: str | Path, names: Sequence[str], one_based: bool = True) -> VocFile:
     """Parse one annotation file.
 
     Raises:
@@ -185,7 +224,7 @@ def read_xml(path: Path, names: Sequence[str], one_based: bool = True) -> VocFil
         for k, element in enumerate(document.findall("object"), 1)
     )
     filename = (document.findtext("filename") or "").strip().replace("\\", "/")
-    return VocFile(path, filename.rpartition("/")[2], size, objects)
+    return VocFile(filename.rpartition("/")[2], size, objects)
 
 
 def _pixels(text: str | None) -> int:

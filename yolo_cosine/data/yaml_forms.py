@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +22,7 @@ from yolo_cosine.config.load import read_yaml, validate
 from yolo_cosine.data.coco import read_coco
 from yolo_cosine.data.exact import Held, held_by_voc, held_by_yolo, restore
 from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.kept import NOTHING_KEPT, Kept
 from yolo_cosine.data.places import expand_home, expand_variables
 from yolo_cosine.data.voc import VocPart, read_voc
 from yolo_cosine.data.yolo import label_path, read_yolo
@@ -29,7 +30,11 @@ from yolo_cosine.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
-Reader = Callable[[], Index]
+
+class Reader(Protocol):
+    """Reads a split; `kept` is what earlier readings of it have left."""
+
+    def __call__(self, *, kept: Kept = NOTHING_KEPT) -> Index: ...
 
 
 class _Strict(BaseModel):
@@ -155,8 +160,9 @@ def _yolo_splits(content: dict[str, Any], path: Path) -> dict[str, Reader]:
 
 
 def _read_yolo_split(
-    source: str, root: Path, values: Sequence[str], categories: tuple[Category, ...], keypoints: int
-) -> Index:
+    source: str, root: Path, values: Sequence[str], categories: tuple[Category, ...], keypoints: int,
+    *, kept: Kept = NOTHING_KEPT,
+) -> Index:  # fmt: skip
     entries = []
     for value in values:
         # exports of Roboflow write ../train/images for what is train/images
@@ -166,7 +172,7 @@ def _read_yolo_split(
             shown = " and ".join(map(str, tried))
             raise UserError(f"{source}: {value!r}: there is no such folder or list; looked for {shown}; mend the path")
         entries.append(entry)
-    return read_yolo(source, root, entries, categories, keypoint_columns=keypoints)
+    return read_yolo(source, root, entries, categories, keypoint_columns=keypoints, kept=kept)
 
 
 def _has_labels(image: Path) -> bool:
@@ -191,7 +197,12 @@ def _restored(
         raise UserError(f"{source}: {coco[split]!r} is no mapping; write {{images: FOLDER, annotations: FILE.json}}")
     part = _checked(coco[split], source, _CocoSplit)
     json, images = root / part.annotations, root / part.images
-    return lambda: restore(read(), json, images, held, keep_missing=split != "train", stays=stays)
+
+    def restored(*, kept: Kept = NOTHING_KEPT) -> Index:
+        exact = partial(read_coco, json, (images,), keep_missing=split != "train", kept=kept)
+        return restore(read(kept=kept), json, exact, held, stays=stays)
+
+    return restored
 
 
 # --- what the forms share ---------------------------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from yolo_cosine.data.image_files import SUFFIXES, check_images, in_threads
-from yolo_cosine.data.index import Category, Index, build_index
+from yolo_cosine.data.disk import in_threads
+from yolo_cosine.data.image_files import SUFFIXES, check_images
+from yolo_cosine.data.index import Category, Index
+from yolo_cosine.data.kept import NOTHING_KEPT, Columns, Kept
 from yolo_cosine.data.notes import Note
 from yolo_cosine.errors import UserError
 
@@ -37,8 +39,9 @@ class YoloBox:
 
 
 def read_yolo(
-    source: str, root: Path, entries: Sequence[Path], categories: tuple[Category, ...], *, keypoint_columns: int = 0
-) -> Index:
+    source: str, root: Path, entries: Sequence[Path], categories: tuple[Category, ...], *, keypoint_columns: int = 0,
+    kept: Kept = NOTHING_KEPT,
+) -> Index:  # fmt: skip
     """Read the images of some folders and lists, with the label file of each.
 
     Images are in the order of their paths and have the ids 1, 2, ...; one without a label file has no objects. An image
@@ -50,6 +53,7 @@ def read_yolo(
         entries: folders (read with everything below them) and .txt files with a path in each line.
         categories: in the order of the label files' class numbers.
         keypoint_columns: columns that follow the box where labels have key points; they are not used.
+        kept: what the labels and the headers of the images held when they were read before.
 
     Raises:
         UserError: if an entry holds no images, there is not one label file, or a line in one is malformed.
@@ -57,32 +61,56 @@ def read_yolo(
     paths, notes = list_images(source, root, entries)
     base = f"{root}{os.sep}"
     files = [path.removeprefix(base).replace(os.sep, "/") for path in paths]
-    images = check_images(source, root, files, np.zeros((len(files), 2), dtype=np.int64), keep_missing=False)
+    unknown = np.zeros((len(files), 2), dtype=np.int64)
+    images = check_images(source, root, files, unknown, keep_missing=False, kept=kept)
     labels = [label_path(paths[i]) for i in images.used]
-    parse = partial(read_labels, names=[category.name for category in categories], keypoint_columns=keypoint_columns)
-    found = in_threads(parse, labels)
-    if all(boxes is None for boxes in found):
+    names = [category.name for category in categories]
+    facts = [str(keypoint_columns), *names]
+    found = kept.columns("labels", source, labels, facts, lambda: _columns(labels, names, keypoint_columns))
+    if (found["counts"] < 0).all():
         raise UserError(
             f"{source}: none of its {len(labels)} images has a label file; looked for {labels[0]} and so on; "
             "put the labels into a folder `labels` beside the folder `images`"
         )
-    rows, annotations, outside = [], [], []
-    for image_id, (i, label, boxes) in enumerate(zip(images.used, labels, found, strict=True), start=1):
-        width, height = (int(v) for v in images.sizes[i])
-        rows.append((image_id, files[i], width, height))
-        for box in boxes or ():
-            x, y, w, h = box.xywh
-            if min(x, y) < -_LITTLE or max(x + w, y + h) > 1 + _LITTLE:
-                outside.append(f"{label}:{box.line}")
-            pixels = (x * width, y * height, w * width, h * height)
-            annotations.append((image_id, box.klass, pixels, pixels[2] * pixels[3], False))
-    if outside:
+    counts = np.maximum(found["counts"], 0)
+    owner, boxes = np.repeat(np.arange(len(counts)), counts), found["xywh"]
+    far = (boxes[:, :2] < -_LITTLE).any(1) | (boxes[:, :2] + boxes[:, 2:] > 1 + _LITTLE).any(1)
+    if far.any():
+        outside = [f"{labels[owner[k]]}:{found['line'][k]}" for k in np.flatnonzero(far)]
         text = (
             f"{source}: {len(outside)} box(es) reach over the image's edge by more than {_LITTLE:.0%} of its side, the "
             f"first at {outside[0]}: training clips them"
         )
         notes.append(Note(text, "label-over-edge", outside))
-    return build_index(source, root, rows, annotations, categories, (*images.notes, *notes))
+    sizes = images.sizes[images.used]
+    boxes = boxes * np.tile(sizes[owner], 2)
+    return Index(
+        source=source,
+        root=root,
+        files=tuple(files[i] for i in images.used),
+        image_ids=np.arange(1, len(labels) + 1),
+        sizes=sizes,
+        offsets=np.concatenate(([0], np.cumsum(counts))),
+        boxes=boxes,
+        classes=found["class"],
+        crowd=np.zeros(len(boxes), dtype=bool),
+        areas=boxes[:, 2] * boxes[:, 3],
+        categories=categories,
+        notes=(*images.notes, *notes),
+    )
+
+
+def _columns(labels: Sequence[str], names: Sequence[str], keypoint_columns: int) -> Columns:
+    """What the label files of K images hold, M boxes: (K,) `counts`, -1 where there is no file, and for each box `line`,
+    `class` and `xywh` as in `YoloBox`."""
+    files = in_threads(partial(read_labels, names=names, keypoint_columns=keypoint_columns), labels)
+    boxes = [box for file in files for box in file or ()]
+    return {
+        "counts": np.array([-1 if file is None else len(file) for file in files], dtype=np.int64),
+        "line": np.array([box.line for box in boxes], dtype=np.int64),
+        "class": np.array([box.klass for box in boxes], dtype=np.int64),
+        "xywh": np.array([box.xywh for box in boxes], dtype=np.float64).reshape(-1, 4),
+    }
 
 
 def list_images(source: str, root: Path, entries: Sequence[Path]) -> tuple[list[str], list[Note]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION, UNREADABLE_IN_TRAIN
 from yolo_cosine.data.dataset import Dataset, open_dataset
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
@@ -48,11 +50,24 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # warn_only: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        ask_for_deterministic_kernels()
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads memory before it is written
         torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
+
+
+def ask_for_deterministic_kernels() -> None:
+    """What `torch.use_deterministic_algorithms(True, warn_only=True)` asks for, of PyTorch and of its compiler.
+
+    That function imports the compiler to tell it, which takes a second. The other one that sets the same switch of
+    PyTorch's does not, and the compiler reads its own from the environment when it is imported.
+    """
+    # warn: a few CUDA kernels have no deterministic version, and refusing to train would help nobody
+    torch.set_deterministic_debug_mode("warn")
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+    compiler = sys.modules.get("torch._inductor.config")
+    if hasattr(compiler, "deterministic"):
+        compiler.deterministic = True
 
 
 def build_trainer(
@@ -62,11 +77,13 @@ def build_trainer(
     precision: Precision,
     world: World,
     fresh: bool = True,
+    folder: Path | None = None,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
 
     Args:
         fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
+        folder: where what takes long to read of the data set is kept; by default that of decoded images.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -77,7 +94,8 @@ def build_trainer(
 
     seed_everything(config.seed, config.deterministic)
     workers = resolve_workers(config.workers, precision.device)
-    data = open_dataset(config.data)
+    with world.main_first():  # what it has read and kept is there at once for the others
+        data = open_dataset(config.data, folder=folder or images_folder(config))
     train, val = data.splits["train"], data.splits["val"]
     labels = trainable_boxes(train)
     for note in (*data.notes, *labels.notes):

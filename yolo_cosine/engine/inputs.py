@@ -11,11 +11,12 @@ import cv2
 import torch
 
 import yolo_cosine
-from yolo_cosine.config.schema import AugmentConfig, DataConfig, RunConfig
+from yolo_cosine.config.schema import AugmentConfig, DataConfig
 from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
 from yolo_cosine.data.feeder import Feeder
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print
 from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.data.shared_batches import SharedBatches, digest
@@ -36,13 +37,6 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
 def _cores() -> int:
     """This process's share of the machine's cores."""
     return max((os.cpu_count() or 1) // local_size(), 1)
-
-
-def images_folder(config: DataConfig) -> Path:
-    """Where the files of decoded images are: `cache_dir`, by default `.images` among the runs."""
-    if config.cache_dir is not None:
-        return Path(config.cache_dir)
-    return Path(config.runs if isinstance(config, RunConfig) else "runs") / ".images"
 
 
 def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:

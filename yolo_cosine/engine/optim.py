@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import nn, optim
 from ultralytics.optim.muon import MuSGD
@@ -55,14 +57,14 @@ def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
     # fused: one kernel for all tensors, which can be told on the device to leave an update out (`step`). Not every device can
     fused = settings[0]["params"][0].device.type in {"cpu", "cuda"}
     if config.optimizer == "AdamW":
-        return optim.AdamW(settings, lr=config.lr0, betas=(config.momentum, 0.999), fused=fused)
+        return uncompiled(optim.AdamW)(settings, lr=config.lr0, betas=(config.momentum, 0.999), fused=fused)
     # PyTorch's SGD refuses Nesterov without momentum
     nesterov = config.momentum > 0
     if config.optimizer == "MuSGD":
-        return MuSGD(
+        return uncompiled(MuSGD)(
             settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, muon=_MUON_SHARE, sgd=_SGD_SHARE
         )
-    optimizer = optim.SGD(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, fused=fused)
+    optimizer = uncompiled(optim.SGD)(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, fused=fused)
     if nesterov:
         # zeros come to the same as no buffer; but a fused first step that is left out would leave the buffers unset
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
@@ -78,6 +80,18 @@ def step(optimizer: optim.Optimizer, happens: torch.Tensor) -> None:
         optimizer.step()
     elif happens:
         optimizer.step()
+
+
+def uncompiled(kind: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """The same optimizer, for those who do not compile it.
+
+    PyTorch wraps the methods of optimizers in what keeps its compiler from tracing them. The wrappers import the compiler
+    when the first of them is called, which takes a second, and do nothing more where none is at work.
+    """
+    names = ("add_param_group", "state_dict", "load_state_dict", "zero_grad", "step")
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    plain["step"] = torch.no_grad()(plain["step"])  # the one thing that its wrapper does besides
+    return type(kind.__name__, (kind,), plain)
 
 
 def _kind(module: nn.Module, name: str, parameter: nn.Parameter, optimizer: str) -> str:

@@ -10,6 +10,7 @@ from yolo_cosine.config.schema import ValConfig
 from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION
 from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.index import Index
+from yolo_cosine.data.places import images_folder
 from yolo_cosine.engine.inputs import Notify, open_store, resolve_workers
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.errors import UserError, some_of
@@ -36,7 +37,7 @@ def evaluate_checkpoint(
     model, trained_size = read_checkpoint(weights, config.trust_weights)
     detector.check_head(model, weights)
     detector.check_nms(model, config.nms)
-    data = open_dataset(config.data, (split,))
+    data = open_dataset(config.data, (split,), images_folder(config))
     index = data.splits[split]
     for note in data.notes:
         notify(note, True)

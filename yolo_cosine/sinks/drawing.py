@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from yolo_cosine.events import Sample
 
@@ -155,6 +153,10 @@ def draw_pr_curves(recall: np.ndarray, precision: np.ndarray, names: Sequence[st
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    # only now: no run has a curve to draw before its first evaluation, and every run would wait for the import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     present = [k for k in range(precision.shape[1]) if (precision[:, k] > -1).all()]
     figure = Figure(figsize=(8, 5.5), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
