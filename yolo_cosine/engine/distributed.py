@@ -79,7 +79,10 @@ class World:
         return values
 
     def collect(self, tensors: list[Tensor]) -> list[list[Tensor]]:
-        """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere."""
+        """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere.
+
+        Their layout in memory is kept, for sums are rounded by it.
+        """
         if self.size == 1:
             return [tensors]
         own = torch.cat([tensor.detach().flatten() for tensor in tensors]).cpu()
@@ -87,7 +90,10 @@ class World:
         dist.gather(own, all_of_them, dst=0, group=self.side)
         sizes = [tensor.numel() for tensor in tensors]
         return [
-            [part.view_as(tensor) for part, tensor in zip(flat.split(sizes), tensors, strict=True)]
+            [
+                torch.empty_like(tensor, device="cpu").copy_(part.view_as(tensor))
+                for part, tensor in zip(flat.split(sizes), tensors, strict=True)
+            ]
             for flat in all_of_them or []
         ]
 
