@@ -121,10 +121,9 @@ def build_trainer(
     detector.check_nms(model, config.nms)
     if fresh:
         transfer = load_weights(model, config) if world.is_main else None  # which may download them
-        if config.weights is not None:
-            world.share_state(model)
         if transfer is not None:
             notify(str(transfer), transfer.is_poor)
+    world.share_state(model)
     frozen = detector.freeze(model, config.freeze)
     if frozen:
         notify(f"freeze: {frozen} parameter tensors are not trained")
@@ -152,13 +151,14 @@ def build_trainer(
     prints = check_same_data(world, prints)
     run_dir = make_run_dir()
     ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
+    world.synchronise(model, precision.device)
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 else 0
     return Trainer(
         config=config,
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=world.wrap(detector.Rows(model), precision.device),
+        wrapped=detector.Rows(model),
         loss=loss,
         ema=ema,
         optimizer=optimizer,
