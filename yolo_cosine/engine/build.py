@@ -94,7 +94,7 @@ def build_trainer(
 
     seed_everything(config.seed, config.deterministic)
     workers = resolve_workers(config.workers, precision.device)
-    with world.main_first():  # what it has read and kept is there at once for the others
+    with world.first_here():  # what it has read and kept is there at once for the others
         data = open_dataset(config.data, folder=folder or images_folder(config))
     train, val = data.splits["train"], data.splits["val"]
     labels = trainable_boxes(train)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,17 @@ class World:
         """Wait until every rank is here."""
         if self.size > 1:
             dist.barrier(group=self.side)
+
+    @contextlib.contextmanager
+    def first_here(self) -> Iterator[None]:
+        """The first process of each machine goes ahead, and the others find what it has left."""
+        if self.local_rank:
+            self.barrier()
+        try:
+            yield
+        finally:
+            if not self.local_rank:
+                self.barrier()
 
     def share_state(self, model: nn.Module) -> None:
         """Give every rank all that the main process's network, on the CPU, holds."""
