@@ -32,8 +32,8 @@ def synchronise_norms(model: nn.Module, device: torch.device, total: Total) -> N
 class SyncNorm2d(nn.BatchNorm2d):
     """A batch norm over all processes, on the CPU. It equals `nn.BatchNorm2d` on their images in one batch, to rounding.
 
-    Each has (B, C, H, W) float32 or bfloat16, in any memory format, with a B of its own. The statistics are float32 as in
-    PyTorch's, and added up in float64, for the mean is taken out of squares only then.
+    Each has (B, C, H, W) float32, bfloat16 or float64, in any memory format, with a B of its own. The statistics are of
+    the dtype of the parameters as in PyTorch's, and added up in float64, for the mean is taken out of squares only then.
     """
 
     total: Total
@@ -43,23 +43,23 @@ class SyncNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         with torch.no_grad():
-            count, mean, var = _statistics(x, self.total)
+            count, mean, var = _statistics(x, self.weight.dtype, self.total)
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)  # unbiased, as PyTorch keeps it
         return _Normalise.apply(x, self.weight, self.bias, mean, var, count, self.eps, self.total)
 
 
-def _statistics(x: Tensor, total: Total) -> tuple[float, Tensor, Tensor]:
-    """How many values a channel has in all, and their (C,) float32 mean and variance (over all of them, not one less)."""
+def _statistics(x: Tensor, dtype: torch.dtype, total: Total) -> tuple[float, Tensor, Tensor]:
+    """How many values a channel has in all, and their (C,) mean and variance (over all of them, not one less) in `dtype`."""
     channels = x.shape[1]
     # own: how many, and of each channel the sum, and the sum of squares, by way of mean and variance, which lose nothing
-    unused = torch.zeros(channels), torch.ones(channels)  # without any, the results would be of the dtype of x
+    unused = (torch.zeros(channels, dtype=dtype) for _ in range(2))  # without any, the results would be of the dtype of x
     mean, var = (v.double() for v in torch.batch_norm_update_stats(x, *unused, 0.0))
     own = mean.new_full((1,), x.numel() // channels)
     count, sums, squares = total(torch.cat((own, own * mean, own * (var + mean**2)))).split((1, channels, channels))
     mean = sums / count
-    return count.item(), mean.float(), (squares / count - mean**2).clamp_min_(0).float()
+    return count.item(), mean.to(dtype), (squares / count - mean**2).clamp_min_(0).to(dtype)
 
 
 class _Normalise(torch.autograd.Function):
@@ -84,8 +84,8 @@ class _Normalise(torch.autograd.Function):
         _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
-        sums = ctx.total(torch.cat((grad_weight, grad_bias)).double()).float()
-        # less what x does through everybody's variance and mean; in float32, and rounded once, as PyTorch does it
+        sums = ctx.total(torch.cat((grad_weight, grad_bias)).double()).to(weight.dtype)
+        # less what x does through everybody's variance and mean; rounded once, as PyTorch does it
         by_var, by_mean = (_of_channels(part) for part in (sums / ctx.count).chunk(2))
         sd = _of_channels((var + ctx.eps).sqrt())
         rest = (grad - by_mean).addcmul_(x - _of_channels(mean), by_var / sd, value=-1)
