@@ -68,7 +68,7 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     from yolo_cosine.config.load import load_config, parse_overrides
 
     if args.cfg is not None:
-        config, start = load_config(args.cfg, args.overrides), None
+        config, start = load_config(args.cfg, args.overrides, auto_batch=True), None
     from yolo_cosine.engine.run import Start, read_by_main, train  # only now: torch takes seconds to import
 
     if args.resume is not None:

@@ -16,7 +16,9 @@ from yolo_cosine import events
 from yolo_cosine.config.duration import interval_steps, parse_time
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
+from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine.apply import AppliedSchedule, applied
+from yolo_cosine.engine.compiling import Compiled
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.fork import write_fork
 from yolo_cosine.engine.horizon import replan
@@ -69,6 +71,7 @@ class Trainer:
     environment: Mapping[str, str]  # what the numbers depend on, but for configuration and data
     data_prints: Mapping[str, Mapping[str, Any]]  # of each split
     saver: Saver
+    compiled: Compiled | None = None  # network and loss as one
     forks: frozenset[int] = frozenset()  # numbers of steps after which the state is put aside for other runs
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
@@ -207,9 +210,7 @@ class Trainer:
         for part in batch.parts(self.progress.parts):
             images = part.inputs()
             with self.world.sending(self.wrapped, closing):
-                with self.precision.autocast():
-                    outputs = self.wrapped(images)
-                loss, part_items = self.loss(outputs, images.shape[2:], part.targets, **self._share_of(step))
+                loss, part_items = self._loss(images, part.targets, step)
                 # DistributedDataParallel averages over the ranks, and the loss is a sum over images
                 self.scaler.scale(loss * self.world.size).backward()
             items += part_items * (len(images) / len(batch.images))
@@ -219,6 +220,14 @@ class Trainer:
             return False
         self._update(step)
         return True
+
+    def _loss(self, images: Tensor, targets: Targets, step: int) -> tuple[Tensor, Tensor]:
+        """Network and loss: the sum to differentiate, and the items."""
+        if self.compiled is not None:
+            return self.compiled(images, targets, self.precision.autocast())
+        with self.precision.autocast():
+            outputs = self.wrapped(images)
+        return self.loss(outputs, images.shape[2:], targets, **self._share_of(step))
 
     def _share_of(self, step: int) -> dict[str, Any]:
         """What the loss is to know where a rank has a share of the batch only."""
