@@ -6,12 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from yolo_cosine.cli import run_command
-
-if TYPE_CHECKING:
-    from yolo_cosine.config.schema import RunConfig
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,29 +63,19 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         p.error("--cfg FILE is needed; configs/quickstart.yaml trains on the embedded data set")
     from yolo_cosine.config.load import load_config, parse_overrides
 
-    if args.cfg is not None:
-        config, start = load_config(args.cfg, args.overrides, auto_batch=True), None
-    from yolo_cosine.engine.run import Start, read_by_main, train  # only now: torch takes seconds to import
+    config = load_config(args.cfg, args.overrides, auto_batch=True) if args.cfg is not None else None
+    from yolo_cosine.engine.run import train  # only now: torch takes seconds to import
+    from yolo_cosine.engine.start import after_restart, from_other, from_run
 
-    if args.resume is not None:
-        from yolo_cosine.engine.resume import find_run, resume
-
-        def go_on() -> tuple[RunConfig, Start]:
+    if (begun := after_restart()) is None:
+        if args.resume is not None:
             root = Path(str(parse_overrides(args.overrides).get("runs", "runs")))
-            found = resume(find_run(args.resume, root), args.overrides, args.extend)
-            return found.config, Start(found.run_dir, found.state, notes=found.notes, warnings=found.warnings)
-
-        config, start = read_by_main(go_on)
-    elif args.branch is not None:
-        from yolo_cosine.engine.resume import branch
-
-        def begin() -> tuple[RunConfig, Start]:
-            config, state, source = branch(args.branch, args.overrides)
-            note = f"branching off {source} after {state['progress']['step']} steps"
-            return config, Start(state=state, record_of=source, notes=(note,))
-
-        config, start = read_by_main(begin)
-    train(config, start)
+            begun = from_run(args.resume, root, args.overrides, args.extend)
+        elif args.branch is not None:
+            begun = from_other(args.branch, args.overrides)
+        else:
+            begun = config, None
+    train(*begun)
     return 0
 
 

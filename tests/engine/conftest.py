@@ -35,11 +35,11 @@ def write_run(tmp_path, small_shapes):
 def torchrun():
     """A function that runs `train`, or a script, with these arguments under torchrun, and returns how it ended."""
 
-    def run(*arguments, script=None, ranks=2):
+    def run(*arguments, script=None, ranks=2, restarts=0):
         what = [str(script)] if script else ["-m", "yolo_cosine.train"]
         command = [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port()),
-            *what, *arguments,
+            "--max-restarts", str(restarts), *what, *arguments,
         ]  # fmt: skip
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=240)

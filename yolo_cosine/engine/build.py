@@ -122,10 +122,9 @@ def build_trainer(
     detector.check_nms(model, config.nms)
     if fresh:
         transfer = load_weights(model, config) if world.is_main else None  # which may download them
-        if config.weights is not None:
-            world.share_state(model)
         if transfer is not None:
             notify(str(transfer), transfer.is_poor)
+    world.share_state(model)
     frozen = detector.freeze(model, config.freeze)
     if frozen:
         notify(f"freeze: {frozen} parameter tensors are not trained")
@@ -153,6 +152,7 @@ def build_trainer(
     prints = check_same_data(world, prints)
     run_dir = make_run_dir()
     ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
+    world.synchronise(model, precision.device)
     mode = resolve_compile(config.compile, precision.device, schedule.steps, config.multi_scale, world.size)
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 and mode == "off" else 0
     rows, compiled = detector.Rows(model), None
@@ -167,7 +167,7 @@ def build_trainer(
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=world.wrap(rows, precision.device),
+        wrapped=rows,
         compiled=compiled,
         loss=loss,
         ema=ema,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from yolo_cosine.engine.gradients import SummedGradients
 from yolo_cosine.engine.launch import Launch
 from yolo_cosine.engine.sync_norms import synchronise_norms
 from yolo_cosine.engine.watch import Watch
 from yolo_cosine.errors import Interrupted, UserError
-
-_Parallel = nn.parallel.DistributedDataParallel
-_SENDS_BUFFERS = next(  # newer PyTorch has another name for it
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")
-    if name in inspect.signature(_Parallel.__init__).parameters
-)
 
 
 @dataclass(frozen=True)
@@ -126,22 +119,15 @@ class World:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The network with its gradients averaged over the ranks, and its norms over all of them, unless that is off.
-
-        What is to stay a network of its own is to be copied before.
-        """
-        if self.size == 1:
-            return model
-        if self.sync_norms:
+    def synchronise(self, model: nn.Module, device: torch.device) -> None:
+        """Let the norms of a network be over all ranks, unless that is off. What is to stay a network of its own is to be
+        copied before."""
+        if self.size > 1 and self.sync_norms:
             synchronise_norms(model, device, self.total)
-        ids = [device.index] if device.type == "cuda" else None
-        # buffers need not be sent at every step: they are the same on all ranks, or nothing that trains looks at them
-        return _Parallel(model, device_ids=ids, **{_SENDS_BUFFERS: False})
 
-    def sending(self, wrapped: nn.Module, closing: bool) -> contextlib.AbstractContextManager:
-        """For a batch's forward and backward: gradients are sent with that which closes an update, those of all before too."""
-        return contextlib.nullcontext() if self.size == 1 or closing else wrapped.no_sync()
+    def gradients(self, parameters: list[nn.Parameter]) -> Callable[[bool], contextlib.AbstractContextManager]:
+        """What a forward and backward pass is made in, told whether it closes an update: gradients are then those of all."""
+        return (lambda closing: contextlib.nullcontext()) if self.size == 1 else SummedGradients(parameters)
 
 
 def check_shares(batch: int, size: int) -> None:

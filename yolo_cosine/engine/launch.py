@@ -32,7 +32,9 @@ class Launch:
     rank: int  # this one's number among all; 0 is the main one, which writes
     size: int
     local_rank: int  # its number on its machine
-    store: dist.Store
+    store: dist.Store  # for these processes
+    lasting: dist.Store | None = None  # the same, for those after them as well
+    attempt: int = 0  # how often torchrun has started them anew
 
     def exchange(self, name: str, value: Any) -> list[Any]:
         """What all have to say under a name that is used once, in the order of their ranks.
@@ -66,20 +68,29 @@ class Launch:
         self._say(name, (value, False))
         return value
 
+    def remember(self, name: str, value: str) -> None:
+        """Keep a word for the processes that torchrun may start in place of these."""
+        self.lasting.set(f"yolo-cosine-{name}", value)
+
+    def recall(self, name: str) -> str | None:
+        """What the processes before these have kept under a name, if anything."""
+        key = f"yolo-cosine-{name}"
+        return self.lasting.get(key).decode() if self.lasting.check([key]) else None
+
     def _part(self, name: str) -> None:
         """The main process, with whom the store may end, leaves when all have heard."""
         self._say(f"{name}-heard-{self.rank}", None)
         if self.rank == 0:
             with contextlib.suppress(RuntimeError):  # one that is gone need not hear it
-                self.store.wait([f"yolo-cosine/{name}-heard-{rank}" for rank in range(self.size)], _PARTING)
+                self.store.wait([f"{name}-heard-{rank}" for rank in range(self.size)], _PARTING)
 
     def _say(self, name: str, value: Any) -> None:
-        self.store.set(f"yolo-cosine/{name}", pickle.dumps(value))
+        self.store.set(name, pickle.dumps(value))
 
     def _hear(self, name: str) -> Any:
         try:
-            self.store.wait([f"yolo-cosine/{name}"], _PATIENCE)
-            return pickle.loads(self.store.get(f"yolo-cosine/{name}"))
+            self.store.wait([name], _PATIENCE)
+            return pickle.loads(self.store.get(name))
         except RuntimeError as error:  # the time is over, or the store is gone with its keeper
             raise TrainingFailed(
                 f"rank {self.rank} on {socket.gethostname()}: the other processes of the run did not come ({error}); see what "
@@ -93,7 +104,14 @@ def launched() -> Launch | None:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return None
     store, rank, size = next(dist.rendezvous("env://"))
-    return Launch(rank, size, int(os.environ.get("LOCAL_RANK", 0)), store)
+    # torchrun's store outlives the processes that it starts anew, with all that they have said
+    own = dist.PrefixStore(f"yolo-cosine-{attempt()}", store)
+    return Launch(rank, size, int(os.environ.get("LOCAL_RANK", 0)), own, store, attempt())
+
+
+def attempt() -> int:
+    """How often torchrun has started the processes anew (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 def local_size() -> int:

@@ -7,8 +7,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
+from yolo_cosine.engine.start import Start, remember
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.trainer import Trainer
 from yolo_cosine.errors import Interrupted, TrainingFailed, UserError, some_of
@@ -37,41 +36,6 @@ from yolo_cosine.sinks.console import ConsoleSink
 from yolo_cosine.sinks.jsonl import JsonlSink, write_results_csv
 
 _CONFIDENCE = 0.95  # of the intervals over the images
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a run begins, if not at its first step."""
-
-    run_dir: Path | None = None  # the run's own folder, if it goes on there
-    state: dict[str, Any] | None = None  # of several processes the main one has it, the others may have an empty one
-    record_of: Path | None = None  # the folder of the run (or fork) whose record comes before its own
-    same_data: bool = False  # whether it must have been begun with the same data
-    forks: frozenset[int] = frozenset()  # numbers of steps after which its state is put aside for other runs
-    shared_batches: Path | None = None  # a folder for the batches that several runs on this machine train on
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is the run itself that goes on, and not another that begins from its state."""
-        return self.run_dir is not None
-
-
-def read_by_main(read: Callable[[], tuple[RunConfig, Start]]) -> tuple[RunConfig, Start]:
-    """How a run begins that goes on with a state: the main process reads it, for the others may not see its disk."""
-    launch = launched()
-    if launch is None:
-        return read()
-    own: list[Start] = []
-
-    def without_state() -> tuple[RunConfig, Start]:
-        config, start = read()
-        own.append(start)
-        return config, replace(start, state={})  # the others get it once they are one group
-
-    config, start = launch.from_main("start", without_state)
-    return config, own[0] if own else start
 
 
 def train(config: RunConfig, start: Start | None = None) -> Path:
@@ -138,6 +102,7 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         if world.is_main:
             _add_sinks(hub, trainer, new=not start.goes_on)
         begun = trainer
+        remember(trainer.run_dir)
         trainer.fit()
         complete = True
     except Interrupted as stop:

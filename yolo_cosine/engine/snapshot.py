@@ -71,10 +71,11 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def _own_gradients(trainer: Trainer, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
-    """What this rank has summed up since the last update; the mean over the ranks where there were more or fewer of them,
-    as the mean is what becomes of it."""
+    """What this rank has summed up since the last update. Where there were more or fewer ranks the first one has it all."""
     if of_ranks is None:
         return [None] * len(trainer.trained)
     if len(of_ranks) == trainer.world.size:
         return of_ranks[trainer.world.rank]
-    return [sum(parts) / len(parts) for parts in zip(*of_ranks, strict=True)]
+    return [
+        sum(parts) if trainer.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
+    ]

@@ -56,7 +56,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model in its `detector.Rows`, these perhaps in a DistributedDataParallel
+    wrapped: nn.Module  # the model in its `detector.Rows`
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -83,6 +83,7 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.apply_schedule = AppliedSchedule(self.optimizer, self.groups, self.schedule)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.gradients = self.world.gradients(self.trained)
         self.window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
         self.verdicts = Verdicts(lag=1 if self.precision.device.type == "cuda" else 0)
         # per interval, per epoch: the sum of each loss over the steps, and the number of these steps
@@ -209,10 +210,9 @@ class Trainer:
         items = torch.zeros(len(self.loss.names), device=self.precision.device)
         for part in batch.parts(self.progress.parts):
             images = part.inputs()
-            with self.world.sending(self.wrapped, closing):
+            with self.gradients(closing):
                 loss, part_items = self._loss(images, part.targets, step)
-                # DistributedDataParallel averages over the ranks, and the loss is a sum over images
-                self.scaler.scale(loss * self.world.size).backward()
+                self.scaler.scale(loss).backward()
             items += part_items * (len(images) / len(batch.images))
         self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
         self.window.append((batch.indices, items))

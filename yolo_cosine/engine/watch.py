@@ -12,6 +12,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from yolo_cosine.engine.launch import attempt
+
 
 class Watch:
     """Ends this process soon after another one of the run has failed: a collective would wait for that one for minutes.
@@ -25,8 +27,7 @@ class Watch:
         self._rank = rank
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         connection = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=60))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's --max-restarts
-        self._store = dist.PrefixStore(f"yolo-cosine-watch-{attempt}", connection)
+        self._store = dist.PrefixStore(f"yolo-cosine-watch-{attempt()}", connection)
         self._over = threading.Event()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name="watch", daemon=True).start()
