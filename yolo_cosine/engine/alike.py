@@ -98,7 +98,7 @@ def _refuse(rank: int, found: Sequence[str], what: str, remedy: str) -> None:
 def _code() -> str:
     """A digest of this package's files, for a version stays the same while they are worked on."""
     root = Path(yolo_cosine.__file__).parent
-    files = sorted(root.rglob("*.py"))
+    files = sorted(path for kind in ("py", "c") for path in root.rglob(f"*.{kind}"))
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()
