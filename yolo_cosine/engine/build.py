@@ -135,6 +135,7 @@ def build_trainer(
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
+        between=torch.get_num_threads() if config.workers == "auto" and precision.device.type == "cpu" and store.cached else 0,
     )  # fmt: skip
     _check_smallest(config, stride, len(train))
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
