@@ -32,8 +32,7 @@ from yolo_cosine.engine.mishaps import (
     smaller_parts,
 )
 from yolo_cosine.engine.norms import NormStatistics
-from yolo_cosine.engine.optim import clip_gradients
-from yolo_cosine.engine.optim import step as optimizer_step
+from yolo_cosine.engine.optim import clip_gradients, step_if
 from yolo_cosine.engine.patience import end_early, out_of_patience
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
@@ -245,7 +244,7 @@ class Trainer:
         finite = torch.isfinite(losses).all()
         if not self.scaler.is_enabled():
             finite &= torch.isfinite(norm)
-            optimizer_step(self.optimizer, finite)
+            step_if(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
             finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
             self.scaler.step(self.optimizer)
