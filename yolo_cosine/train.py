@@ -63,7 +63,7 @@ def _train(p: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         p.error("--cfg FILE is needed; configs/quickstart.yaml trains on the embedded data set")
     from yolo_cosine.config.load import load_config, parse_overrides
 
-    config = load_config(args.cfg, args.overrides) if args.cfg is not None else None
+    config = load_config(args.cfg, args.overrides, auto_batch=True) if args.cfg is not None else None
     from yolo_cosine.engine.run import train  # only now: torch takes seconds to import
     from yolo_cosine.engine.start import after_restart, from_other, from_run
 

@@ -81,7 +81,7 @@ def ceiling(trainer, steps: int) -> dict[str, Any]:
         if len(batches) == 5:
             break
     full = [batch for batch in batches if len(batch.indices) == len(batches[0].indices)]
-    batch = sorted(full, key=lambda b: len(b.boxes))[len(full) // 2].to(trainer.precision.device)
+    batch = sorted(full, key=_boxes)[len(full) // 2].to(trainer.precision.device)
     detector.train_mode(trainer.model, trainer.config.freeze)
     middle, speeds = trainer.schedule.steps // 2, []
     for timed in (_WARMUP, *[steps] * _ROUNDS):
@@ -92,7 +92,11 @@ def ceiling(trainer, steps: int) -> dict[str, Any]:
             trainer.train_step(batch, middle + k % 8)
         synchronize()
         speeds.append(len(batch.indices) * timed / (time.perf_counter() - start))
-    return {"images_per_second": statistics.median(speeds[1:]), "rounds": speeds[1:], "boxes": len(batch.boxes)}
+    return {"images_per_second": statistics.median(speeds[1:]), "rounds": speeds[1:], "boxes": _boxes(batch)}
+
+
+def _boxes(batch) -> int:
+    return int(batch.targets.valid.sum())
 
 
 def evaluation(trainer) -> dict[str, Any]:

@@ -44,9 +44,11 @@ def same(a, b):
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("workers", "cache"), [(1, "none"), (3, "ram"), (8, "none")])
-def test_workers_and_cache_do_not_change_what_is_trained_on(index, workers, cache):
-    expected, got = (list(loader(index, *a).epoch(2)) for a in ((1, "ram"), (workers, cache)))
+@pytest.mark.parametrize(
+    ("workers", "cache", "between"), [(1, "none", 0), (3, "ram", 0), (8, "none", 0), (1, "ram", 1), (1, "ram", 3), (1, "ram", 9)]
+)
+def test_workers_and_cache_do_not_change_what_is_trained_on(index, workers, cache, between):
+    expected, got = list(loader(index).epoch(2)), list(loader(index, workers, cache, between=between).epoch(2))
     assert len(expected) == len(got) == 3
     assert all(same(a, b) for a, b in zip(expected, got, strict=True))
 

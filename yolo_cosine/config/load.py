@@ -96,12 +96,13 @@ def nested_keys(parts: Sequence[str], value: Any) -> Any:
     return value
 
 
-def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -> RunConfig:
+def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = (), *, auto_batch: bool = False) -> RunConfig:
     """Read a config file with everything it extends, apply `key=value` overrides and check the result.
 
     Args:
         path: the YAML file; None for the defaults alone.
         overrides: `key=value` strings from the command line.
+        auto_batch: whether the caller can find a batch that is not a number.
 
     Raises:
         UserError: naming file, key, value, rule and remedy.
@@ -115,7 +116,7 @@ def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = ()) -
     if config.name is None:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).lstrip("._-") if path is not None else ""
         config = config.model_copy(update={"name": stem[:200] or "run"})
-    check_together(config, source)
+    check_together(config, source, auto_batch)
     return config
 
 
@@ -132,8 +133,11 @@ def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     return changed
 
 
-def check_together(config: RunConfig, source: str = "config") -> None:
+def check_together(config: RunConfig, source: str = "config", auto_batch: bool = False) -> None:
     """Rules that tie keys to each other.
+
+    Args:
+        auto_batch: whether `batch` may be other than a number.
 
     Raises:
         UserError: naming the keys, their values, the rule and the remedy.
@@ -148,6 +152,10 @@ def check_together(config: RunConfig, source: str = "config") -> None:
         raise UserError(
             f"{source}: warmup_epochs: {config.warmup_epochs:g} {relation} epochs={config.epochs}; "
             "shorten the warmup or train longer"
+        )
+    if isinstance(config.batch, str) and not auto_batch:
+        raise UserError(
+            f"{source}: batch: {config.batch} is found when a run begins on a GPU (yolo_cosine.train --cfg); write a number here"
         )
     if config.model.endswith(".pt"):
         raise UserError(

@@ -294,8 +294,25 @@ def _check_time(text: str) -> str:
     return text
 
 
+AUTO_BATCH_SHARE = 0.7  # of a GPU's memory
+
+
+def _check_batch(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        match = re.fullmatch(r"(\d{1,3})%", value)
+        if match is None or not 1 <= int(match[1]) <= 100:
+            raise ValueError("is neither a number of images nor auto nor a share of the GPU's memory; write 16, auto or 60%")
+    return value
+
+
 class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, OptimizerConfig, EvalConfig, DeviceConfig):
     """All keys of a training run."""
+
+    batch: Annotated[Annotated[int, Field(ge=1)] | str, BeforeValidator(_check_batch)] = Field(
+        16,
+        description="Images in a step, over all devices. `auto`: as many as 70% of the GPU's memory holds, or `60%`: of that share; "
+        "nominal_batch stays.",
+    )
 
     name: Annotated[str, Field(pattern=_NAME, max_length=_NAME_LENGTH), BeforeValidator(_check_name)] | None = Field(
         None, description="Folder of the run below `runs`; by default the config's name. A taken name gets a number."
@@ -329,6 +346,11 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     )
     deterministic: bool = Field(
         True, description="Only deterministic kernels, so that a run can be repeated bit for bit."
+    )
+    compile: Literal["auto", "off", "default", "max-autotune"] = Field(
+        "auto",
+        description="PyTorch's compiler for network and loss: `default`, or `max-autotune`, which tries kernels out and uses CUDA "
+        "graphs. It takes minutes at the start; `auto` compiles long runs on a GPU.",
     )
     sync_norms: bool = Field(
         True,

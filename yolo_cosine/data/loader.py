@@ -76,16 +76,19 @@ class TrainLoader:
     def __init__(
         self, store: ImageStore, labels: TrainableBoxes, augment: AugmentConfig, *, batch: int, seed: int, workers: int,
         rank: int = 0, ranks: int = 1, timeout: float = TIMEOUT, stride: int = 32, feeder: Feeder | None = None,
+        between: int = 0,
     ):  # fmt: skip
         """
         Args:
+            between: threads that make each batch when it is asked for; 0 has `workers` threads make batches ahead. Where the
+                network runs on the CPU there is no time beside it: its threads wait for the one whose core is taken.
             feeder: what augments the images on the device that trains; None for OpenCV, in the threads.
             timeout: seconds that a thread may be at one batch.
             stride: of the sizes that `multi_scale` chooses, pixels.
         """
         self.store, self.labels, self.augment = store, labels, augment
         self.batch, self.seed, self.workers, self.rank, self.ranks = batch, seed, max(workers, 1), rank, ranks
-        self.timeout, self.stride, self.feeder = timeout, stride, feeder
+        self.timeout, self.stride, self.feeder, self.between = timeout, stride, feeder, between
         self.tell: Callable[[str], None] = say_nothing
         self.shared: SharedBatches | None = None  # with other processes, whoever has some
 
@@ -119,7 +122,15 @@ class TrainLoader:
                 return self.feeder.pack(mine, params, size)
 
             def augmented() -> Arrays:
-                return _collate([augment_image(self.store, self.labels, params, k) for k in range(len(mine))])
+                def some(images: range) -> list[tuple[np.ndarray, Boxes]]:
+                    return [augment_image(self.store, self.labels, params, k) for k in images]
+
+                if not self.between:
+                    return _collate(some(range(len(mine))))
+                parts = [range(k, len(mine), self.between) for k in range(min(self.between, len(mine)))]
+                named = {"describe": lambda part: describe(start), "timeout": self.timeout, "tell": self.tell}
+                made = list(ahead(some, parts, self.between, **named))
+                return _collate([made[k % len(parts)][k // len(parts)] for k in range(len(mine))])
 
             key = f"{epoch}-{start}-{mosaic:d}"
             arrays = augmented() if self.shared is None else self.shared.get(key, augmented)
@@ -129,6 +140,9 @@ class TrainLoader:
             return _named(self.store.index, sample(start)[1].images())
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
+        if self.between and self.feeder is None:
+            yield from map(make, jobs)
+            return
         workers = self.workers if self.feeder is None else self.feeder.threads(self.workers)
         made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell)
         yield from made if self.feeder is None else self.feeder.feed(made)

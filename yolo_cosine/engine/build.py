@@ -25,6 +25,7 @@ from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.engine.compiling import Compiled, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
@@ -134,6 +135,7 @@ def build_trainer(
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
+        between=torch.get_num_threads() if config.workers == "auto" and precision.device.type == "cpu" and store.cached else 0,
     )  # fmt: skip
     _check_smallest(config, stride, len(train))
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
@@ -152,13 +154,22 @@ def build_trainer(
     run_dir = make_run_dir()
     ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
     world.synchronise(model, precision.device)
-    fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 else 0
+    mode = resolve_compile(config.compile, precision.device, schedule.steps, config.multi_scale, world.size)
+    fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 and mode == "off" else 0
+    rows, compiled = detector.Rows(model), None
+    if mode != "off":
+        shape = (config.batch, 3, config.imgsz, config.imgsz)
+        failed = (lambda why: notify(f"compile: not compiled: {why}", True)) if config.compile == "auto" else None
+        compiled = Compiled(rows, loss, mode, shape, failed)
+        if loader.feeder is not None:
+            loader.feeder.draw = torch.compile(loader.feeder.draw, fullgraph=True)
     return Trainer(
         config=config,
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=detector.Rows(model),
+        wrapped=rows,
+        compiled=compiled,
         loss=loss,
         ema=ema,
         optimizer=optimizer,
@@ -178,7 +189,7 @@ def build_trainer(
         world=world,
         emit=emit,
         facts=_facts(config, data, prints, model, precision, world, loader),
-        environment=describe_environment(precision, world, fused),
+        environment=describe_environment(precision, world, fused, mode),
         data_prints=prints,
     )
 

@@ -17,11 +17,12 @@ from yolo_cosine.processor import processor_name
 _PACKAGES = ("torch", "ultralytics", "numpy", "hotcoco")
 
 
-def describe_environment(precision: Precision, world: World, fused_norms: int = 0) -> dict[str, str]:
+def describe_environment(precision: Precision, world: World, fused_norms: int = 0, compiled: str = "off") -> dict[str, str]:
     """Name and value of everything that can change a bit of the result.
 
     Args:
         fused_norms: how many norms are computed by the kernel that is compiled on this machine.
+        compiled: by which mode of PyTorch's compiler network and loss are.
     """
     device = precision.device
     on_gpu = device.type == "cuda"
@@ -34,6 +35,7 @@ def describe_environment(precision: Precision, world: World, fused_norms: int = 
         "cuda": str(torch.version.cuda) if on_gpu else "none",
         "precision": precision.name,
         "fused norms": str(fused_norms),
+        "compile": compiled,
         # sums are split among them, and so rounded in another order
         "threads": "any" if on_gpu else str(torch.get_num_threads()),
         "processes": str(world.size),

@@ -5,7 +5,6 @@ Source: Smith, Cyclical Learning Rates for Training Neural Networks (arXiv 1506.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -54,7 +54,7 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> tuple[optim.Optimize
 
 
 def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
-    # fused: one kernel for all tensors, which can be told on the device to leave an update out (`step`). Not every device can
+    # fused: one kernel for all tensors, which can be told on the device to leave an update out (`step_if`). Not every device can
     fused = settings[0]["params"][0].device.type in {"cpu", "cuda"}
     if config.optimizer == "AdamW":
         return uncompiled(optim.AdamW)(settings, lr=config.lr0, betas=(config.momentum, 0.999), fused=fused)
@@ -72,7 +72,7 @@ def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
     return optimizer
 
 
-def step(optimizer: optim.Optimizer, happens: torch.Tensor) -> None:
+def step_if(optimizer: optim.Optimizer, happens: torch.Tensor) -> None:
     """Take an optimizer's step, unless `happens`, () bool on the device of its parameters, is false. The host does not wait to
     learn it where the optimizer is a fused one."""
     if all(group.get("fused") for group in optimizer.param_groups):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from yolo_cosine.processor import cpu_facts
 from yolo_cosine.errors import UserError
+from yolo_cosine.processor import cpu_facts
 
 
 def resolve_device(name: str | int) -> torch.device:

@@ -14,6 +14,7 @@ from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.alike import check_alike
+from yolo_cosine.engine.auto_batch import with_known_batch
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import World, check_shares, ended_elsewhere, join_world, leave_world
 from yolo_cosine.engine.environment import describe_environment, environment_notes
@@ -58,6 +59,7 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     if device.type == "cpu":
         keep_freed_memory()
     launch, unlike = launched(), []
+    config, batch_found = with_known_batch(config, precision, launch.size if launch is not None else 1)
     if launch is not None:
         check_shares(config.batch, launch.size)
         environment = describe_environment(precision, World(launch.rank, launch.size))
@@ -81,7 +83,7 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
 
         for note in (*unlike, *start.warnings):
             hub.emit(events.Notice(note, warning=True))
-        for note in start.notes:
+        for note in (*([batch_found] if batch_found else []), *start.notes):
             hub.emit(events.Notice(note))
         trainer = build_trainer(config, make_run_dir, hub.emit, precision, world, fresh=state is None)
         trainer.stops, trainer.began, trainer.forks = stops, began, start.forks

@@ -16,7 +16,9 @@ from yolo_cosine import events
 from yolo_cosine.config.duration import interval_steps, parse_time
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
+from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine.apply import AppliedSchedule, applied
+from yolo_cosine.engine.compiling import Compiled
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.fork import write_fork
 from yolo_cosine.engine.horizon import replan
@@ -30,8 +32,7 @@ from yolo_cosine.engine.mishaps import (
     smaller_parts,
 )
 from yolo_cosine.engine.norms import NormStatistics
-from yolo_cosine.engine.optim import clip_gradients
-from yolo_cosine.engine.optim import step as optimizer_step
+from yolo_cosine.engine.optim import clip_gradients, step_if
 from yolo_cosine.engine.patience import end_early, out_of_patience
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
@@ -69,6 +70,7 @@ class Trainer:
     environment: Mapping[str, str]  # what the numbers depend on, but for configuration and data
     data_prints: Mapping[str, Mapping[str, Any]]  # of each split
     saver: Saver
+    compiled: Compiled | None = None  # network and loss as one
     forks: frozenset[int] = frozenset()  # numbers of steps after which the state is put aside for other runs
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
@@ -208,9 +210,7 @@ class Trainer:
         for part in batch.parts(self.progress.parts):
             images = part.inputs()
             with self.gradients(closing):
-                with self.precision.autocast():
-                    outputs = self.wrapped(images)
-                loss, part_items = self.loss(outputs, images.shape[2:], part.targets, **self._share_of(step))
+                loss, part_items = self._loss(images, part.targets, step)
                 self.scaler.scale(loss).backward()
             items += part_items * (len(images) / len(batch.images))
         self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
@@ -219,6 +219,14 @@ class Trainer:
             return False
         self._update(step)
         return True
+
+    def _loss(self, images: Tensor, targets: Targets, step: int) -> tuple[Tensor, Tensor]:
+        """Network and loss: the sum to differentiate, and the items."""
+        if self.compiled is not None:
+            return self.compiled(images, targets, self.precision.autocast())
+        with self.precision.autocast():
+            outputs = self.wrapped(images)
+        return self.loss(outputs, images.shape[2:], targets, **self._share_of(step))
 
     def _share_of(self, step: int) -> dict[str, Any]:
         """What the loss is to know where a rank has a share of the batch only."""
@@ -236,7 +244,7 @@ class Trainer:
         finite = torch.isfinite(losses).all()
         if not self.scaler.is_enabled():
             finite &= torch.isfinite(norm)
-            optimizer_step(self.optimizer, finite)
+            step_if(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
             finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
             self.scaler.step(self.optimizer)

@@ -72,7 +72,7 @@ def norm_silu(x: Tensor, norm: nn.BatchNorm2d, silu: bool = True) -> Tensor:
 
 class _NormSiLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, silu: bool):  # noqa: ANN205
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, silu: bool):
         x = x.contiguous(memory_format=torch.channels_last)
         z, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         _call("forward", x, (x, z, weight, bias, mean, variance), eps, silu)
@@ -82,7 +82,7 @@ class _NormSiLU(torch.autograd.Function):
         return z, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, dz: Tensor, *_: Tensor):  # noqa: ANN205
+    def backward(ctx: Any, dz: Tensor, *_: Tensor):
         x, weight, bias, mean, variance = ctx.saved_tensors
         dz = dz.contiguous(memory_format=torch.channels_last)
         dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)

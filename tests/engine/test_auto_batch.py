@@ -1,0 +1,66 @@
+"""`batch: auto`: the search; what it measures is there on GPUs only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo_cosine import find_lr, preview, train
+from yolo_cosine.config.load import load_config
+from yolo_cosine.engine import auto_batch
+from yolo_cosine.engine.auto_batch import largest, with_known_batch
+from yolo_cosine.engine.precision import Precision
+from yolo_cosine.errors import UserError
+
+
+@given(limit=st.integers(0, 5000), most=st.integers(1, 3000))
+def test_the_largest_batch_is_found_with_few_questions(limit, most):
+    asked = []
+
+    def fits(batch):
+        assert 1 <= batch <= most
+        asked.append(batch)
+        return batch <= limit
+
+    found, possible = largest(fits, most), min(limit, most)
+    assert found <= possible and len(asked) == len(set(asked)) <= 24
+    assert found == possible if possible <= 8 else possible - found < 8
+    assert found <= 8 or found % 8 == 0 or found == most
+
+
+def test_a_gpu_of_a_made_up_size(monkeypatch):
+    """1 GB and 0.2 GB for each image, on a GPU of 80 GB of which others use 4."""
+    gb = 10**9
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (76 * gb, 80 * gb))
+    monkeypatch.setattr(auto_batch, "room_on", lambda device: 0)
+    monkeypatch.setattr(auto_batch, "memory_of_steps", lambda config, names, precision: gb + config.batch * gb // 5)
+    gpu = Precision("bf16", torch.device("cuda"))
+    for batch, expected in (("auto", 248), ("10%", 8), ("25%", 72)):
+        config = load_config(None, [f"batch={batch}", "data=shapes"], auto_batch=True)
+        found, text = with_known_batch(config, gpu, 1)
+        assert found.batch == expected and f"batch: {batch} is {expected} images" in text and "of the GPU's 80 GB" in text
+        assert found.nominal_batch == config.nominal_batch
+    with pytest.raises(UserError, match="one image of 640 px needs more"):
+        with_known_batch(load_config(None, ["batch=6%", "data=shapes"], auto_batch=True), gpu, 1)
+    with pytest.raises(UserError, match="write the number of images over all 4"):
+        with_known_batch(config, gpu, 4)
+
+
+@pytest.mark.parametrize("value", ["auto", "60%"])
+def test_without_a_gpu_it_is_refused(value, capsys, tmp_path):
+    assert train.main(["--cfg", "configs/quickstart.yaml", f"batch={value}", "device=cpu", f"runs={tmp_path}"]) == 2
+    assert f"batch: {value} asks how much memory a GPU has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [preview.main, find_lr.main])
+def test_where_no_run_begins_a_number_is_wanted(main, capsys):
+    assert main(["--cfg", "configs/quickstart.yaml", "batch=auto"]) == 2
+    assert "write a number here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["big", "0%", "101%", "60 %", "-1"])
+def test_what_is_no_batch(value, capsys):
+    assert train.main(["--cfg", "configs/quickstart.yaml", f"batch={value}"]) == 2
+    assert "batch" in capsys.readouterr().err

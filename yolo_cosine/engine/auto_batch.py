@@ -1,0 +1,141 @@
+"""The largest batch that a GPU has memory for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from yolo_cosine.config.load import check_together
+from yolo_cosine.config.schema import AUTO_BATCH_SHARE, RunConfig
+from yolo_cosine.data.cache import decoded_bytes
+from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.data.places import images_folder
+from yolo_cosine.data.resident import room_on
+from yolo_cosine.data.targets import Targets
+from yolo_cosine.engine.optim import build_optimizer, clip_gradients
+from yolo_cosine.engine.precision import Precision
+from yolo_cosine.errors import UserError
+from yolo_cosine.model import detector
+from yolo_cosine.model.ema import Ema
+from yolo_cosine.model.loss import DetectionLoss
+
+_STEP = 8  # batches are multiples of it, where they are larger
+_BOXES = 64  # of an image, in the steps that are tried: a mosaic's
+_TRIES = 3  # steps of each batch
+
+
+def with_known_batch(config: RunConfig, precision: Precision, processes: int) -> tuple[RunConfig, str | None]:
+    """The configuration with a number for `batch`, and what was found, in words; as it is if it has one.
+
+    Raises:
+        UserError: if there is no GPU, or several processes would have to agree, or not one image fits.
+    """
+    if isinstance(config.batch, int):
+        return config, None
+    if precision.device.type != "cuda":
+        raise UserError(f"batch: {config.batch} asks how much memory a GPU has, and the device is {precision.device.type}; write a number")
+    if processes > 1:
+        raise UserError(f"batch: {config.batch} is for one process; write the number of images over all {processes}")
+    share = AUTO_BATCH_SHARE if config.batch == "auto" else float(config.batch.rstrip("%")) / 100
+    data = open_dataset(config.data, folder=images_folder(config))
+    train, device = data.splits["train"], precision.device
+    free, total = torch.cuda.mem_get_info(device)
+    resident = decoded_bytes(train, config.imgsz)
+    resident = resident if resident <= room_on(device) else 0  # they will live there, too
+    room = int(share * total) - (total - free) - resident
+    used: dict[int, int] = {}
+
+    def fits(batch: int) -> bool:
+        used[batch] = memory_of_steps(config.model_copy(update={"batch": batch}), data.names, precision)
+        return used[batch] <= room
+
+    batch = largest(fits, len(train))
+    if batch == 0:
+        raise UserError(
+            f"batch: {config.batch}: one image of {config.imgsz} px needs more than {room / 1e9:.3g} GB of the GPU; write a "
+            "smaller imgsz or a smaller model"
+        )
+    found = config.model_copy(update={"batch": batch})
+    check_together(found)
+    need = (used[batch] + resident) / 1e9
+    return found, (
+        f"batch: {config.batch} is {batch} images: a step with them needs {need:.3g} of the GPU's {total / 1e9:.3g} GB "
+        f"(tried: {', '.join(map(str, sorted(used)))}); nominal_batch stays {config.nominal_batch}"
+    )
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest batch up to `most` that fits: any up to 8, and multiples of 8 from there on; 0 if none does.
+
+    Args:
+        fits: asked few times, for it is slow; what fits, fits in smaller numbers, too.
+    """
+    low, high = 0, 1  # `low` fits, and `high` is the next to ask
+    while high <= most and fits(high):
+        low, high = high, 2 * high
+    ceiling = min(high, most + 1)  # does not fit, or is not there
+    while ceiling - low > 1:
+        middle = (low + ceiling) // 2
+        if low >= _STEP:
+            middle = max(middle // _STEP * _STEP, low // _STEP * _STEP + _STEP)
+            if middle >= ceiling:
+                break
+        if fits(middle):
+            low = middle
+        else:
+            ceiling = middle
+    return low
+
+
+def memory_of_steps(config: RunConfig, names: tuple[str, ...], precision: Precision) -> int:
+    """Bytes that a GPU's allocator holds at most in some updates with batches of `config.batch` made up images.
+
+    More than there are if memory ran out.
+    """
+    device = precision.device
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        _train(config, names, precision)
+    except torch.OutOfMemoryError:
+        return 1 << 62
+    finally:
+        held = torch.cuda.max_memory_reserved(device)
+        gc.collect()
+        torch.cuda.empty_cache()
+    return held
+
+
+def _train(config: RunConfig, names: tuple[str, ...], precision: Precision) -> None:
+    device, batch, size = precision.device, config.batch, config.imgsz
+    model = detector.build_detector(config.model, names)
+    detector.freeze(model, config.freeze)
+    model = model.to(device, memory_format=torch.channels_last)
+    detector.train_mode(model, config.freeze)
+    ema, rows = Ema(model, config.ema_decay, config.ema_tau), detector.Rows(model)
+    loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
+    optimizer, _ = build_optimizer(model, config)
+    scaler = precision.scaler()
+    corner = torch.rand(batch, _BOXES, 2, device=device) * size / 2
+    targets = Targets(
+        boxes=torch.cat((corner, corner + size / 8), 2),
+        classes=torch.zeros(batch, _BOXES, dtype=torch.int64, device=device),
+        valid=torch.ones(batch, _BOXES, dtype=torch.bool, device=device),
+        crowds=torch.zeros(batch, 0, 4, device=device),
+        crowd_valid=torch.zeros(batch, 0, dtype=torch.bool, device=device),
+    )
+    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
+    for _ in range(_TRIES):
+        inputs = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        with precision.autocast():
+            outputs = rows(inputs)
+        scaler.scale(loss(outputs, (size, size), targets)[0]).backward()
+        scaler.unscale_(optimizer)
+        clip_gradients([p for p in model.parameters() if p.requires_grad], config.clip_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        ema.update()

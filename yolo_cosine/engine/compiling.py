@@ -1,0 +1,109 @@
+"""Network and loss made into fewer, larger kernels by PyTorch's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from yolo_cosine.data.targets import Targets
+from yolo_cosine.errors import UserError
+
+_WORTH = 5000  # steps from which on a minute or two of compiling is won back
+_LEAST = 16  # boxes of an image
+_KINDS_OF_TARGETS = 16  # by their shapes: powers of two of boxes and of regions to ignore
+
+
+def resolve_compile(choice: str, device: torch.device, steps: int, multi_scale: float, processes: int) -> str:
+    """`auto` is `default` for long runs on a GPU and `off` elsewhere: on CPUs compiling took minutes and won nothing.
+
+    Args:
+        steps: of the run.
+
+    Raises:
+        UserError: if it cannot be had here.
+    """
+    possible = find_spec("triton") is not None or device.type == "cpu"
+    if choice == "auto":
+        compiled = device.type == "cuda" and possible and steps >= _WORTH and not multi_scale and processes == 1
+        return "default" if compiled else "off"
+    if choice != "off" and not possible:
+        raise UserError(f"compile: {choice!r} needs the package triton for {device.type}; install it, or write compile: off")
+    if choice != "off" and multi_scale:
+        raise UserError(
+            f"compile: {choice!r} makes kernels for one size of images, and multi_scale: {multi_scale} has many; "
+            "write compile: off, or multi_scale: 0"
+        )
+    if choice != "off" and processes > 1:
+        raise UserError(f"compile: {choice!r} is for a run of one process, and this one has {processes}; write compile: off")
+    return choice
+
+
+class Compiled:
+    """A training step's network and loss, compiled for whole batches; others (the last of an epoch) go as ever.
+
+    Compilation happens at the first whole batch. Where it fails and `fall_back` is there, that is told why, and all goes
+    uncompiled.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor], Any], loss: Callable[..., tuple[Tensor, Tensor]], mode: str, shape: tuple[int, ...],
+        fall_back: Callable[[str], None] | None = None, backend: str = "inductor",
+    ):  # fmt: skip
+        """
+        Args:
+            mode: default, or max-autotune (with CUDA graphs).
+            shape: of the images of a whole batch.
+            backend: of `torch.compile`.
+        """
+        self._plain, self._shape, self._fall_back = (network, loss), shape, fall_back
+        limits = torch._dynamo.config
+        limits.cache_size_limit = max(limits.cache_size_limit, _KINDS_OF_TARGETS)
+        options = {"dynamic": False, "backend": backend, **({"mode": mode} if backend == "inductor" else {})}
+        self._network = torch.compile(network, **options)
+        self._loss = torch.compile(loss, fullgraph=True, **options)
+        self._graphs = mode == "max-autotune" and backend == "inductor"
+
+    def __call__(self, images: Tensor, targets: Targets, autocast: Any) -> tuple[Tensor, Tensor]:
+        """What the loss returns for a batch on the device: the sum to differentiate, and the items."""
+        if tuple(images.shape) != self._shape:
+            return self._run(self._plain, images, targets, autocast)
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        try:
+            loss, items = self._run((self._network, self._loss), images, _in_few_shapes(targets), autocast)
+        except Exception as error:  # whatever a compiler comes upon
+            if self._fall_back is None or isinstance(error, torch.OutOfMemoryError):
+                raise
+            self._fall_back(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            self._shape = ()
+            return self._run(self._plain, images, targets, autocast)
+        return (loss, items.clone()) if self._graphs else (loss, items)  # a graph writes over what it returned before
+
+    @staticmethod
+    def _run(parts: tuple[Callable, Callable], images: Tensor, targets: Targets, autocast: Any) -> tuple[Tensor, Tensor]:
+        network, loss = parts
+        with autocast:
+            outputs: Mapping[str, Any] = network(images)
+        return loss(outputs, tuple(images.shape[2:]), targets)
+
+
+def _in_few_shapes(targets: Targets) -> Targets:
+    """The same targets with as many places as the next power of two has: each shape is compiled by itself."""
+    boxes = _power(targets.boxes.shape[1], _LEAST) - targets.boxes.shape[1]
+    crowds = targets.crowds.shape[1] and _power(targets.crowds.shape[1], _LEAST) - targets.crowds.shape[1]
+    return Targets(
+        boxes=functional.pad(targets.boxes, (0, 0, 0, boxes)),
+        classes=functional.pad(targets.classes, (0, boxes)),
+        valid=functional.pad(targets.valid, (0, boxes)),
+        crowds=functional.pad(targets.crowds, (0, 0, 0, crowds)),
+        crowd_valid=functional.pad(targets.crowd_valid, (0, crowds)),
+    )
+
+
+def _power(count: int, least: int) -> int:
+    return max(least, 1 << (count - 1).bit_length())
