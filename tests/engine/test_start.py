@@ -26,7 +26,10 @@ def test_they_go_on_with_the_run_that_those_had_begun(write_run, tmp_path, start
     run = tmp_path / "runs/run"
     started(0)
     assert start.after_restart() is None  # there were none before
-    assert train.main(["--cfg", str(write_run(epochs=1, warmup_epochs=0, close_mosaic=0, checkpoint={"every": "1ep"}))]) == 0
+    assert (
+        train.main(["--cfg", str(write_run(epochs=1, warmup_epochs=0, close_mosaic=0, checkpoint={"every": "1ep"}))])
+        == 0
+    )
     started(1)
     config, begun = start.after_restart()
     assert config.epochs == 1 and begun.run_dir == run and begun.goes_on and begun.state["progress"]["step"] == 3
