@@ -14,6 +14,11 @@ def some_of(items: Sequence[T], words: Callable[[T], str] = str, most: int = 3, 
     return separator.join(words(item) for item in items[:most]) + more
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first; PyTorch's go on for pages."""
+    return str(error).strip().partition("\n")[0]
+
+
 class UserError(Exception):
     """A mistake in a config, a data set, a file or a command line.
 

@@ -18,7 +18,7 @@ from yolo_cosine import events
 from yolo_cosine.config.schema import EvalConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Index
-from yolo_cosine.data.loader import EvalBatch, eval_batches
+from yolo_cosine.data.loader import EvalBatch, eval_batches, network_inputs
 from yolo_cosine.data.workers import TIMEOUT, say_nothing
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import Precision
@@ -75,8 +75,7 @@ def detect(
     with torch.inference_mode():
         for item in batches:
             between()
-            images = item.images.to(precision.device, non_blocking=True).float().div_(255)
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = network_inputs(item.images.to(precision.device, non_blocking=True))
             output = detector.predict(network, images, precision.autocast())
             if detector.is_end_to_end(network):
                 results = nms.end_to_end(output, config.conf)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,25 +14,13 @@ from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data import packing
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.feeder import Feeder
-from yolo_cosine.data.index import Category, build_index, trainable_boxes
+from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
 from yolo_cosine.data.parcel import Parcel
 from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.errors import UserError
 
 CPU, S = torch.device("cpu"), 64
-
-
-@pytest.fixture
-def index(tmp_path):
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    for i in range(11):
-        w, h = [(120, 80), (80, 120), (100, 100)][i % 3]
-        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (h, w, 3), dtype=np.uint8))
-        images.append((100 + i, f"{i}.png", w, h))
-        annotations += [(100 + i, k % 2, (10.0 + k, 12.0, 30.0, 40.0), 1200.0, k == 2) for k in range(i % 4)]
-    return build_index("test", tmp_path, images, annotations, (Category(1, "a"), Category(5, "b")))
 
 
 def trained_on(index, cache="ram", workers=1, resident=False):

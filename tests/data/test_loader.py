@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,18 +19,6 @@ from yolo_cosine.errors import TrainingFailed, UserError
 
 CATEGORIES = (Category(1, "a"), Category(5, "b"))
 CONFIG = AugmentConfig()
-
-
-@pytest.fixture
-def index(tmp_path):
-    rng = np.random.default_rng(0)
-    images, annotations = [], []
-    for i in range(11):
-        w, h = [(120, 80), (80, 120), (100, 100)][i % 3]
-        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (h, w, 3), dtype=np.uint8))
-        images.append((100 + i, f"{i}.png", w, h))
-        annotations += [(100 + i, k % 2, (10.0 + k, 12.0, 30.0, 40.0), 1200.0, k == 2) for k in range(i % 4)]
-    return build_index("test", tmp_path, images, annotations, CATEGORIES)
 
 
 def loader(index, workers=1, cache="ram", config=CONFIG, **more):

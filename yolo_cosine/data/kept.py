@@ -29,10 +29,8 @@ from yolo_cosine.files import FileLock, sync_folder, write_flushed
 Columns = Mapping[str, np.ndarray]
 
 _READING = 1  # to be raised when the same files come to be read into other columns
-_LONG, _MANY = (
-    16 * 2**20,
-    2000,
-)  # bytes of a file, and files, from which on reading takes a second: keeping less is no use
+# bytes of a file, and files, from which on reading takes a second: keeping less is no use
+_LONG, _MANY = 16 * 2**20, 2000
 _SETTLED = 2_000_000_000  # nanoseconds: the coarsest clock of a file system, by which a change could go unseen
 _ALIGNED, _FOOT = 8, hashlib.sha256().digest_size
 

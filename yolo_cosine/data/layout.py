@@ -99,9 +99,8 @@ def seen_part(layout: Layout, inverse: np.ndarray, size: int) -> np.ndarray:
     corners = np.array([[x, y, 1] for x in (0, size - 1) for y in (0, size - 1)], dtype=np.float64)
     seen = corners @ inverse.swapaxes(1, 2)  # (B, 4, 3)
     depth = seen[..., 2:]
-    ahead = (depth > 0).all(1) | (depth < 0).all(
-        1
-    )  # else a horizon runs through the output, and everything may be seen
+    # else a horizon runs through the output, and everything may be seen
+    ahead = (depth > 0).all(1) | (depth < 0).all(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = np.where(ahead[:, None], seen[..., :2] / depth, np.nan)
     # neighbours are blended, and rounding may look one pixel farther

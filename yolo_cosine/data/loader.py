@@ -40,7 +40,7 @@ class TrainBatch:
 
     def inputs(self) -> torch.Tensor:
         """What the network sees: (B, 3, size, size) float32 in 0..1, channels last in memory."""
-        images = self.images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        images = network_inputs(self.images)
         if self.size == images.shape[-1]:
             return images
         return F.interpolate(images, size=(self.size, self.size), mode="bilinear", align_corners=False)
@@ -62,6 +62,11 @@ class EvalBatch:
     images: torch.Tensor  # (B, 3, H, W) uint8 RGB, channels last in memory
     gain: np.ndarray  # (B, 2) float64, network pixels in an image pixel, x and y
     pad: np.ndarray  # (B, 2) int64, left and top padding, pixels
+
+
+def network_inputs(images: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) float32 in 0..1, channels last in memory, of uint8 images."""
+    return images.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 class TrainLoader:

@@ -11,6 +11,7 @@ from yolo_cosine.config.load import check_together
 from yolo_cosine.config.schema import AUTO_BATCH_SHARE, RunConfig
 from yolo_cosine.data.cache import decoded_bytes
 from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.data.loader import network_inputs
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.resident import room_on
 from yolo_cosine.data.targets import Targets
@@ -35,7 +36,9 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
     if isinstance(config.batch, int):
         return config, None
     if precision.device.type != "cuda":
-        raise UserError(f"batch: {config.batch} asks how much memory a GPU has, and the device is {precision.device.type}; write a number")
+        raise UserError(
+            f"batch: {config.batch} asks how much memory a GPU has, and the device is {precision.device.type}; write a number"
+        )
     if processes > 1:
         raise UserError(f"batch: {config.batch} is for one process; write the number of images over all {processes}")
     share = AUTO_BATCH_SHARE if config.batch == "auto" else float(config.batch.rstrip("%")) / 100
@@ -129,9 +132,8 @@ def _train(config: RunConfig, names: tuple[str, ...], precision: Precision) -> N
     )
     images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
     for _ in range(_TRIES):
-        inputs = images.float().div_(255).contiguous(memory_format=torch.channels_last)
         with precision.autocast():
-            outputs = rows(inputs)
+            outputs = rows(network_inputs(images))
         scaler.scale(loss(outputs, (size, size), targets)[0]).backward()
         scaler.unscale_(optimizer)
         clip_gradients([p for p in model.parameters() if p.requires_grad], config.clip_norm)

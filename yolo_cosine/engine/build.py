@@ -29,6 +29,7 @@ from yolo_cosine.engine.compiling import Compiled, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
+from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.saving import Saver
@@ -93,6 +94,8 @@ def build_trainer(
     def notify(text: str, warning: bool = False) -> None:
         emit(events.Notice(text, warning))
 
+    if precision.device.type == "cpu":
+        keep_freed_memory()
     seed_everything(config.seed, config.deterministic)
     workers = resolve_workers(config.workers, precision.device)
     with world.first_here():  # what it has read and kept is there at once for the others
@@ -168,7 +171,7 @@ def build_trainer(
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
         model=model,
-        wrapped=rows,
+        rows=rows,
         compiled=compiled,
         loss=loss,
         ema=ema,

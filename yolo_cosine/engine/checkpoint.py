@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from yolo_cosine.errors import first_line
 from yolo_cosine.files import sync_folder, write_flushed
 
 
@@ -62,7 +63,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # whole by its sidecar, and yet nothing that a run has written
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{path}: holds no state of a run: {type(error).__name__}: {reason[:200]}") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds no state of a run: a {type(state).__name__}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from yolo_cosine.data.targets import Targets
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, first_line
 
 _WORTH = 5000  # steps from which on a minute or two of compiling is won back
 _LEAST = 16  # boxes of an image
@@ -79,7 +79,7 @@ class Compiled:
         except Exception as error:  # whatever a compiler comes upon
             if self._fall_back is None or isinstance(error, torch.OutOfMemoryError):
                 raise
-            self._fall_back(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            self._fall_back(f"{type(error).__name__}: {first_line(error)}")
             self._shape = ()
             return self._run(self._plain, images, targets, autocast)
         return (loss, items.clone()) if self._graphs else (loss, items)  # a graph writes over what it returned before

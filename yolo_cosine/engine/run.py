@@ -21,7 +21,6 @@ from yolo_cosine.engine.environment import describe_environment, environment_not
 from yolo_cosine.engine.inputs import share_batches
 from yolo_cosine.engine.launch import launched
 from yolo_cosine.engine.lock import RunLock
-from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
 from yolo_cosine.engine.resume import copy_past
 from yolo_cosine.engine.snapshot import restore
@@ -56,8 +55,6 @@ def train(config: RunConfig, start: Start | None = None) -> Path:
 def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    if device.type == "cpu":
-        keep_freed_memory()
     launch, unlike = launched(), []
     config, batch_found = with_known_batch(config, precision, launch.size if launch is not None else 1)
     if launch is not None:

@@ -54,9 +54,8 @@ def _statistics(x: Tensor, dtype: torch.dtype, total: Total) -> tuple[float, Ten
     """How many values a channel has in all, and their (C,) mean and variance (over all of them, not one less) in `dtype`."""
     channels = x.shape[1]
     # own: how many, and of each channel the sum, and the sum of squares, by way of mean and variance, which lose nothing
-    unused = (
-        torch.zeros(channels, dtype=dtype) for _ in range(2)
-    )  # without any, the results would be of the dtype of x
+    # without any running statistics, the results would be of the dtype of x
+    unused = (torch.zeros(channels, dtype=dtype) for _ in range(2))
     mean, var = (v.double() for v in torch.batch_norm_update_stats(x, *unused, 0.0))
     own = mean.new_full((1,), x.numel() // channels)
     count, sums, squares = total(torch.cat((own, own * mean, own * (var + mean**2)))).split((1, channels, channels))

@@ -39,7 +39,7 @@ from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.stopping import StopSignals
 from yolo_cosine.engine.verdicts import Update, Verdicts
-from yolo_cosine.errors import Interrupted, TrainingFailed
+from yolo_cosine.errors import Interrupted, TrainingFailed, first_line
 from yolo_cosine.evaluate import Detections, Evaluator, Report
 from yolo_cosine.model import detector
 from yolo_cosine.model.ema import Ema
@@ -55,7 +55,7 @@ class Trainer:
     config: RunConfig
     run_dir: Path
     model: nn.Module
-    wrapped: nn.Module  # the model in its `detector.Rows`
+    rows: nn.Module  # the model in its `detector.Rows`
     loss: DetectionLoss
     ema: Ema
     optimizer: optim.Optimizer
@@ -194,7 +194,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            text = str(error).strip().partition("\n")[0]
+            text = first_line(error)
         where = f"step {self.progress.step}: out of memory for its images ({text})"
         raise smaller_parts(where, self.progress, self.config, self.world.size)
 
@@ -225,7 +225,7 @@ class Trainer:
         if self.compiled is not None:
             return self.compiled(images, targets, self.precision.autocast())
         with self.precision.autocast():
-            outputs = self.wrapped(images)
+            outputs = self.rows(images)
         return self.loss(outputs, images.shape[2:], targets, **self._share_of(step))
 
     def _share_of(self, step: int) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            text = str(error).strip().partition("\n")[0]
+            text = first_line(error)
         else:
             return self._hear() and updated
         # out of the handler, for the error's frames hold the step's tensors
@@ -457,7 +457,7 @@ class Trainer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                text = str(error).strip().partition("\n")[0]
+                text = first_line(error)
             where = f"step {step}: out of memory in the evaluation ({text})"
             if self.world.size > 1 or self.evaluator.batch == 1:
                 raise TrainingFailed(f"{where}; write a smaller batch (now {self.evaluator.batch}) or a smaller imgsz")

@@ -8,12 +8,13 @@ has work; elsewhere at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from yolo_cosine.model.to_host import to_host
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,36 +37,23 @@ class Verdicts:
                 computed when a call returns.
         """
         self._lag = lag
-        self._waiting: deque[tuple[Update, torch.cuda.Event | None]] = deque()
+        self._waiting: deque[tuple[Update, Callable[[], tuple[Tensor, ...]]]] = deque()
 
     def put(self, update: Update) -> None:
         """Take in an update that is on its way."""
-        event = None
-        if update.finite.device.type == "cuda":
-            losses, finite = (_pinned_copy(t) for t in (update.losses, update.finite))
-            update = Update(update.step, update.images, losses, finite)
-            event = torch.cuda.Event()
-            event.record()
-        self._waiting.append((update, event))
+        self._waiting.append((update, to_host(update.losses, update.finite)))
 
     def heard(self, everything: bool = False) -> Iterator[Update]:
-        """The updates that are through, each once.
+        """The updates that are through, each once, on the host.
 
         Args:
             everything: wait for the latest as well.
         """
         while len(self._waiting) > (0 if everything else self._lag):
-            update, event = self._waiting.popleft()
-            if event is not None:
-                event.synchronize()
-            yield update
+            update, values = self._waiting.popleft()
+            losses, finite = values()
+            yield replace(update, losses=losses, finite=finite)
 
     def clear(self) -> None:
         """Forget all: the run goes back to before them."""
         self._waiting.clear()
-
-
-def _pinned_copy(value: Tensor) -> Tensor:
-    # pinned, or the host would wait for the copy
-    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
-    return host.copy_(value, non_blocking=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from yolo_cosine.model import native
+from yolo_cosine.model.to_host import to_host
 
 _CHUNK = 256  # candidates looked at in one go; most images have their max_det after the first
 _FIRST = 4096  # best candidates of an image that leave a GPU; hardly ever is another one needed
@@ -86,10 +87,10 @@ def suppress(predictions: Tensor, conf: float, iou: float, max_det: int) -> Call
     """
     if predictions.device.type == "cpu":
         return lambda: [_kept(_over(image, conf), iou, max_det) for image in predictions]
-    best = _to_host(_best(predictions, _FIRST))
+    best = to_host(_best(predictions, _FIRST))
 
     def finish() -> list[Tensor]:
-        return [_settle(rows, predictions[k].cpu, conf, iou, max_det) for k, rows in enumerate(best())]
+        return [_settle(rows, predictions[k].cpu, conf, iou, max_det) for k, rows in enumerate(best()[0])]
 
     return finish
 
@@ -105,23 +106,8 @@ def _settle(best: Tensor, all_of_it: Callable[[], Tensor], conf: float, iou: flo
 
 def end_to_end(predictions: Tensor, conf: float) -> Callable[[], list[Tensor]]:
     """`suppress` for a network that needs none: predictions are (B, D, 6) float32, xyxy, score, class."""
-    rows = _to_host(predictions)
-    return lambda: [image[image[:, 4] > conf] for image in rows()]
-
-
-def _to_host(values: Tensor) -> Callable[[], Tensor]:
-    """Start a copy to the host; returns what waits for it."""
-    if values.device.type != "cuda":
-        return values.cpu
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
-    event = torch.cuda.Event()
-    event.record()
-
-    def wait() -> Tensor:
-        event.synchronize()
-        return host
-
-    return wait
+    rows = to_host(predictions)
+    return lambda: [image[image[:, 4] > conf] for image in rows()[0]]
 
 
 def _best(predictions: Tensor, most: int) -> Tensor:

@@ -34,6 +34,12 @@ static inline float exponential(float x) {
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
+/* Of the SiLU, or of nothing in its place. */
+static inline float slope(float u, int silu) {
+    const float s = sigmoid(u);
+    return silu ? s * (1.0f + u * (1.0f - s)) : 1.0f;
+}
+
 static inline float from_float32(float x) { return x; }
 static inline float to_float32(float x) { return x; }
 
@@ -164,7 +170,7 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
     double *sums = malloc(2 * chunks * channels * sizeof(double));
     float *scale = malloc(5 * (width + channels) * sizeof(float));
     if (!sums || !scale) return free(sums), free(scale), 1;
-    float *shift = scale + width, *middle = shift + width, *even = middle + width, *slope = even + width;
+    float *shift = scale + width, *middle = shift + width, *even = middle + width, *tilt = even + width;
     float *one[5];
     for (int j = 0; j < 5; j++) one[j] = scale + 5 * width + j * channels;
     for (long c = 0; c < channels; c++) {
@@ -185,8 +191,7 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
             for (long v = 0; v < n; v++) {
-                const float value = GET(here[i + v]), u = value * scale[v] + shift[v], s = sigmoid(u);
-                const float d = GET(grad[i + v]) * (silu ? s * (1.0f + u * (1.0f - s)) : 1.0f);
+                const float value = GET(here[i + v]), d = GET(grad[i + v]) * slope(value * scale[v] + shift[v], silu);
                 sum[v] += d;
                 product[v] += d * (value - middle[v]);
             }
@@ -211,7 +216,7 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
         one[4][c] = (float)(one[0][c] * products * deviation * deviation / rows);
     }
     repeat(even, one[3], channels, width);
-    repeat(slope, one[4], channels, width);
+    repeat(tilt, one[4], channels, width);
 
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long k = 0; k < chunks; k++) {
@@ -222,9 +227,8 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
             for (long v = 0; v < n; v++) {
-                const float value = GET(here[i + v]), u = value * scale[v] + shift[v], s = sigmoid(u);
-                const float d = GET(grad[i + v]) * (silu ? s * (1.0f + u * (1.0f - s)) : 1.0f);
-                to[i + v] = PUT(d * scale[v] - even[v] - (value - middle[v]) * slope[v]);
+                const float value = GET(here[i + v]), d = GET(grad[i + v]) * slope(value * scale[v] + shift[v], silu);
+                to[i + v] = PUT(d * scale[v] - even[v] - (value - middle[v]) * tilt[v]);
             }
         }
     }
