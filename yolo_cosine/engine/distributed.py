@@ -72,6 +72,14 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def stack(self, values: Tensor) -> Tensor:
+        """The (n,) tensors on the devices of all ranks as (ranks, n), in their order, on every rank: without gradients."""
+        rows = values.new_empty(self.size, len(values))
+        # PyTorch 2.13 has given it another name
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        gather(rows, values)
+        return rows
+
     def collect(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere.
 
@@ -123,7 +131,7 @@ class World:
         """Let the norms of a network be over all ranks, unless that is off. What is to stay a network of its own is to be
         copied before."""
         if self.size > 1 and self.sync_norms:
-            synchronise_norms(model, device, self.total)
+            synchronise_norms(model, device, self.total, self.stack)
 
     def gradients(self, parameters: list[nn.Parameter]) -> Callable[[bool], contextlib.AbstractContextManager]:
         """What a forward and backward pass is made in, told whether it closes an update: gradients are then those of all."""
