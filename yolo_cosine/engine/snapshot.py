@@ -26,7 +26,12 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "ema_updates": int(trainer.ema.updates),
         "optimizer": trainer.optimizer.state_dict(),
         "gradients": trainer.gradients_of_ranks if trainer.window else None,
-        "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in trainer.window],
+        "window": [
+            (torch.from_numpy(np.asarray(images)), items)
+            for images, (_, items) in zip(
+                trainer.images_of_ranks if trainer.window else [], trainer.window, strict=True
+            )
+        ],
         "statistics": list(trainer.norms.saved()) if trainer.window else None,
         "sums": trainer.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
@@ -51,7 +56,11 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     for parameter, gradient in zip(trainer.trained, _own_gradients(trainer, state["gradients"]), strict=True):
         # in the parameter's own layout, as autograd makes them: fused optimizers go through memory, not through indices
         parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
-    trainer.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
+    trainer.images_of_ranks = [images.numpy() for images, _ in state["window"]]
+    trainer.window[:] = [
+        (_own_images(trainer, images), losses.to(device))
+        for images, (_, losses) in zip(trainer.images_of_ranks, state["window"], strict=True)
+    ]
     trainer.norms.keep(state["statistics"])
     trainer.verdicts.clear()
     trainer.sums.copy_(state["sums"])
@@ -79,3 +88,8 @@ def _own_gradients(trainer: Trainer, of_ranks: list[list[Tensor]] | None) -> lis
     return [
         sum(parts) if trainer.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
     ]
+
+
+def _own_images(trainer: Trainer, of_ranks: np.ndarray) -> np.ndarray:
+    """What this rank names of a batch before the resume, if need be: the first one names all of it."""
+    return of_ranks if trainer.world.is_main else of_ranks[:0]

@@ -90,6 +90,7 @@ class Trainer:
         self.norms = NormStatistics(self.model)
         # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
         self.gradients_of_ranks: list[list[Tensor]] | None = None
+        self.images_of_ranks: list[np.ndarray] = []  # of each batch of the window, those of all ranks
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
         self._clock_says_save = False
@@ -386,6 +387,8 @@ class Trainer:
     def collect(self) -> None:
         """Bring together, for a checkpoint, what each rank has of its own."""
         self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
+        shares = self.world.gather([images for images, _ in self.window]) if self.window else []
+        self.images_of_ranks = [np.concatenate(images) for images in zip(*shares, strict=True)]
 
     def _stop_if_asked(self) -> None:
         """Save and stop, if a signal asks for it.
