@@ -25,7 +25,7 @@ from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
-from yolo_cosine.engine.compiling import Compiled, resolve_compile
+from yolo_cosine.engine.compiling import Compiled, CompiledFunction, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
@@ -165,7 +165,7 @@ def build_trainer(
         failed = (lambda why: notify(f"compile: not compiled: {why}", True)) if config.compile == "auto" else None
         compiled = Compiled(rows, loss, mode, shape, failed)
         if loader.feeder is not None:
-            loader.feeder.draw = torch.compile(loader.feeder.draw, fullgraph=True)
+            loader.feeder.draw = CompiledFunction(loader.feeder.draw, failed)
     return Trainer(
         config=config,
         run_dir=run_dir,
