@@ -8,17 +8,16 @@ and may pass: it is tried again. Where one image after another fails so, it is t
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.mapped import MappedImages
+from yolo_cosine.data.memory import free_memory
 from yolo_cosine.data.shared import shared_images
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import TrainingFailed, UserError, some_of
@@ -79,19 +78,6 @@ def _read_file(path: Path) -> np.ndarray | None:
             if (pause := next(pauses, None)) is None:
                 raise
             time.sleep(pause)
-
-
-def free_memory() -> int:
-    """Bytes that this process may fill: of the machine's and its container's, its share where torchrun started several."""
-    free = psutil.virtual_memory().available
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no container, or one that does not say
-    return max(free, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def decoded_bytes(index: Index, size: int) -> int:

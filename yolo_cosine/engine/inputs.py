@@ -12,10 +12,11 @@ import torch
 
 import yolo_cosine
 from yolo_cosine.config.schema import AugmentConfig, DataConfig
-from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
+from yolo_cosine.data.cache import ImageStore, decoded_bytes
 from yolo_cosine.data.feeder import Feeder
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.memory import free_memory
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print
 from yolo_cosine.data.resident import make_resident, room_on
