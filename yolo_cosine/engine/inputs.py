@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from yolo_cosine.data.prints import Print
 from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.data.shared_batches import SharedBatches, digest
 from yolo_cosine.engine.launch import local_size
+from yolo_cosine.processor import available_cores
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -36,8 +36,8 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
 
 
 def _cores() -> int:
-    """This process's share of the machine's cores."""
-    return max((os.cpu_count() or 1) // local_size(), 1)
+    """This process's share of the cores that the run's processes on this machine may use."""
+    return max(available_cores() // local_size(), 1)
 
 
 def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:
