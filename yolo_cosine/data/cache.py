@@ -141,7 +141,8 @@ class ImageStore:
                 cache, trouble = "auto", error.strerror or error
         self.cached = cache in ("ram", "disk") or (cache == "auto" and self.bytes < free_memory() / 2)
         if trouble:
-            instead = "kept in memory, by this run alone" if self.cached else "decoded anew each time"
+            remedy = "write a smaller imgsz, or a cache_dir where there is room, or train with more memory"
+            instead = "kept in memory, by this run alone" if self.cached else f"decoded anew each time; {remedy}"
             tell(f"{index.source}: decoded images cannot be shared in {folder}: {trouble}; they are {instead}")
         if self.cached and cache != "disk":
             self._images = []
