@@ -80,12 +80,14 @@ def build_trainer(
     world: World,
     fresh: bool = True,
     folder: Path | None = None,
+    brief: bool = False,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
 
     Args:
         fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
         folder: where what takes long to read of the data set is kept; by default that of decoded images.
+        brief: whether only some steps are taken: then no file of decoded images is made for want of memory.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -133,8 +135,8 @@ def build_trainer(
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING)
-    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
+    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING, brief=brief)
+    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION, brief=brief)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
