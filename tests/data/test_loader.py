@@ -182,6 +182,23 @@ def test_an_unreadable_image_is_grey_in_evaluation(index, cache):
     assert store[4].shape == (64, 43, 3)
 
 
+def test_evaluation_s_batches_lie_in_pinned_memory_where_that_is_asked_for(index, monkeypatch):
+    """A GPU copies from there by itself; a copy from elsewhere is waited for."""
+    store, empty, pinned = ImageStore(index, 64, "ram", 2), torch.empty, []
+
+    def made(*shape, pin_memory=False, **keys):
+        memory = empty(*shape, **keys)
+        pinned.extend([memory] * pin_memory)
+        return memory
+
+    monkeypatch.setattr(torch, "empty", made)
+    expected = list(eval_batches(store, batch=4, stride=32, workers=2))
+    assert not pinned
+    for before, batch in zip(expected, eval_batches(store, batch=4, stride=32, workers=2, pinned=True), strict=True):
+        assert torch.equal(before.images, batch.images)
+        assert any(batch.images.data_ptr() == memory.data_ptr() for memory in pinned)
+
+
 @pytest.fixture
 def dead_disk(index):
     """A file that is there and whose reading never ends, as on a network disk that is gone."""
