@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from yolo_cosine.data.cache import ImageStore
-from yolo_cosine.data.device_augment import Sampling, augment_images, render
+from yolo_cosine.data.device_augment import Sampling, augment_images, memory_meanwhile, render
 from yolo_cosine.data.index import TrainableBoxes
 from yolo_cosine.data.loader import TrainBatch
 from yolo_cosine.data.packing import Packed, pack
@@ -27,6 +27,18 @@ from yolo_cosine.data.targets import Targets
 
 _SHOWN = 2  # times the pixels of an image is what it shows of its photographs, about: half of a mosaic's canvas
 _COPYING = 4  # threads that are worth having where photographs need not be decoded: more would only hold more memory
+
+
+def device_memory(rows: int, size: int, resident: bool, device: torch.device) -> int:
+    """Bytes that a device needs, about, for batches of so many placed images: that which is trained on, that which is made,
+    one that is not yet free again, and what it takes to make them.
+
+    Args:
+        size: side of the images, pixels.
+        resident: whether the photographs are there.
+    """
+    images = rows * 3 * size**2
+    return images * (3 if resident else 3 + 2 * _SHOWN) + memory_meanwhile(rows, size, device)
 
 
 class Feeder:
