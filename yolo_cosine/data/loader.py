@@ -103,6 +103,16 @@ class TrainLoader:
         whole, rest = divmod(len(self.store.index), self.batch)
         return whole + (rest >= self.ranks)
 
+    def left_out(self) -> str | None:
+        """What every epoch goes without because it is less than an image for each rank, in words; None if nothing."""
+        index, rest = self.store.index, len(self.store.index) - len(self) * self.batch
+        if rest <= 0:
+            return None
+        return (
+            f"{index.source}: {len(index)} images in batches of {self.batch} leave {rest} for the last one, fewer than the "
+            f"{self.ranks} processes: each epoch goes without the last {rest} of its order; a batch of another size may fit"
+        )
+
     def images_in(self, number: int) -> int:
         """Images in this batch of an epoch, over all ranks."""
         return min(self.batch, len(self.store.index) - number * self.batch)

@@ -143,6 +143,8 @@ def build_trainer(
         between=torch.get_num_threads() if config.workers == "auto" and precision.device.type == "cpu" and store.cached else 0,
     )  # fmt: skip
     _check_smallest(config, stride, len(train))
+    if left_out := loader.left_out():
+        notify(left_out, True)
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
