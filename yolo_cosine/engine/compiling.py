@@ -116,7 +116,8 @@ def _tell(error: Exception, fall_back: Callable[[str], None] | None) -> None:
     """Tell why there is no compiled code; raise the error again where nobody is to be told, or memory is all that lacks."""
     if fall_back is None or isinstance(error, torch.OutOfMemoryError):
         raise error
-    cause = getattr(error, "inner_exception", error)  # some only say in their first line which part of the compiler failed
+    # the first line of some only says which part of the compiler failed
+    cause = getattr(error, "inner_exception", error)
     fall_back(f"{type(cause).__name__}: {first_line(cause)}")
 
 
