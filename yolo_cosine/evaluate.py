@@ -71,13 +71,13 @@ def detect(
     network = fused.of(model)
     mine = np.arange(len(store.index))[world.rank :: world.size]
     batches = eval_batches(
-        store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell
-    )
+        store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell,
+        pinned=precision.device.type == "cuda",
+    )  # fmt: skip
     try:
         rows = _rows(network, batches, store.index, config, precision, between)
-        rows = rows[
-            ~np.isin(rows[:, 0], list(store.unreadable))
-        ]  # what a network sees in plain grey may lie on an object
+        # what a network sees in plain grey may lie on an object
+        rows = rows[~np.isin(rows[:, 0], list(store.unreadable))]
     except EvaluationAbandoned:
         rows = None  # which the others wait for
     shares = world.gather(rows)

@@ -159,8 +159,6 @@ def join_world(launch: Launch | None, device: torch.device, sync_norms: bool, wo
     """
     if launch is None:
         return World()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     watch, patience = Watch(launch), _patience(worker_timeout)  # from now on: to meet is to wait, too
     dist.init_process_group(backend, store=launch.store, rank=launch.rank, world_size=launch.size, timeout=patience)
