@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+TINY = Path(__file__).with_name("tiny.yaml")  # the network of most runs
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
