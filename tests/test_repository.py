@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Which rooms each room may import from. Data flows one way:
 # config -> {data, model, schedules} -> engine -> events -> {sinks, report}.
 ALLOWED = {
+    "__init__": set(),
     "errors": set(),
     "files": set(),
     "events": set(),
@@ -42,6 +43,8 @@ ALLOWED = {
         "config", "data", "engine", "errors", "events", "files", "model", "report", "schedules", "sinks",
     },
 }  # fmt: skip
+# These put the rooms together, and may import from all of them.
+ENTRY_POINTS = {"ablate", "cli", "dataset", "find_lr", "preview", "train", "val"}
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -63,7 +66,7 @@ def imported_rooms(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room in ALLOWED:
+    if room not in ENTRY_POINTS:
         assert imported_rooms(path) <= ALLOWED[room] | {room}
 
 
