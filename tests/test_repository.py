@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from yolo_cosine.config.load import json_schema
 from yolo_cosine.data.yaml_forms import yaml_splits
 
@@ -129,3 +130,7 @@ def test_the_repository_names_no_place_of_its_making():
     ]:
         if path.is_file():
             assert not re.search(r"/work/|/root/|/home/\w", path.read_text(encoding="utf-8")), path
+
+
+def test_the_test_files_that_come_first_are_there():
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
