@@ -5,6 +5,22 @@ from pathlib import Path
 
 import pytest
 
+TINY = Path(__file__).with_name("tiny.yaml")  # the network of most runs
+
+# The files that take longest, as --durations=0 has it. They come first: a long one that is begun last would keep one worker
+# busy while the other has nothing to do.
+LONGEST = (
+    "test_train.py", "ablation/test_ablate.py", "engine/test_distributed.py", "faults/test_faults.py",
+    "ablation/test_loop.py", "ablation/test_ray.py", "ablation/test_sharing.py", "engine/test_saving.py",
+    "engine/test_ranks.py", "engine/test_mishaps.py", "engine/test_resume.py", "engine/test_horizon.py",
+    "integrations/test_ultralytics_callback.py", "test_ecosystem.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from tests.conftest import TINY
 from yolo_cosine import find_lr
 from yolo_cosine.engine.lr_range import Point, suggest
 
@@ -40,7 +41,7 @@ def test_an_early_explosion_suggests_to_start_lower():
 def config(tmp_path, small_shapes):
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps({
-        "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 2, "warmup_epochs": 0,
+        "model": str(TINY), "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 2, "warmup_epochs": 0,
         "data": str(small_shapes), "runs": str(tmp_path / "runs"), "workers": 1,
     }))  # fmt: skip
     return path

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import TINY
 from yolo_cosine import events, train, val
 from yolo_cosine.config.load import load_config
 from yolo_cosine.engine.checkpoint import CheckpointFolder
@@ -20,7 +21,7 @@ from yolo_cosine.sinks.jsonl import read_records
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 BASE = {
-    "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": EPOCHS, "warmup_epochs": 1,
+    "model": str(TINY), "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": EPOCHS, "warmup_epochs": 1,
     "close_mosaic": 1,
 }  # fmt: skip
 
@@ -35,7 +36,7 @@ def write_config(folder: Path, data: Path, **keys) -> Path:
 def run(tmp_path_factory, small_shapes):
     """The folder of a finished run, and its configuration file."""
     folder = tmp_path_factory.mktemp("run")
-    config = write_config(folder, small_shapes, log_every=2)
+    config = write_config(folder, small_shapes, model="yolo11n.yaml", log_every=2)
     assert train.main(["--cfg", str(config)]) == 0
     return folder / "runs/run", config
 
@@ -236,7 +237,8 @@ def _without_improvement(original):
 def test_weights_freeze_and_accumulation_ramp(run, small_shapes, tmp_path):
     run_dir, _ = run
     keys = {"weights": str(run_dir / "weights/best.pt"), "freeze": 5, "preset": "ultralytics", "nominal_batch": 24}
-    config = write_config(tmp_path, small_shapes, epochs=2, plots=False, tensorboard=False, **keys)
+    keys |= {"model": "yolo11n.yaml", "epochs": 2, "plots": False, "tensorboard": False}
+    config = write_config(tmp_path, small_shapes, **keys)
     assert train.main(["--cfg", str(config)]) == 0
     start = CheckpointFolder(run_dir / "checkpoints").best()[1]["ema"]
     end = newest(tmp_path / "runs/run")["model"]

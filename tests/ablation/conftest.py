@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 
+from tests.conftest import TINY
 from yolo_cosine.ablation.executor import LocalExecutor
 from yolo_cosine.ablation.folder import take_folder
 from yolo_cosine.ablation.plan import make_plan
 from yolo_cosine.ablation.run import Loop
 from yolo_cosine.ablation.spec import load_ablation
 from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.files import FileLock
 
 BASE = {
-    "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": 4, "warmup_epochs": 1,
+    "model": str(TINY), "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": 4, "warmup_epochs": 1,
     "warmup_bias_lr": 0.0, "log_every": 2, "close_mosaic": 1, "plots": False, "workers": 1, "conf": 0.0, "max_det": 30,
+    "image_resamples": 20,
 }  # fmt: skip
 VARIANTS = {
     "cosine": {"curve": "cosine"},
@@ -58,10 +63,29 @@ def loop_of(plan, places=2, **keys):
 
 @pytest.fixture(scope="session")
 def ablated(tmp_path_factory, small_shapes):
-    """A tiny ablation, trained: its specification, its plan and the loop that trained it. Its runs are only looked at."""
-    ablation = load_ablation(write_spec(tmp_path_factory.mktemp("ablated"), small_shapes))
+    """A tiny ablation, trained: its specification and its plan. What is in its folder is only looked at, for all workers
+    of pytest-xdist share it: the first that wants it trains it, and the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ablated"
+    folder.mkdir(exist_ok=True)
+    lock, trained = FileLock(folder / "lock"), folder / "trained"
+    while not lock.take():
+        time.sleep(0.1)
+    try:
+        if not trained.exists():
+            train_spec(write_spec(folder, small_shapes))
+            trained.touch()
+    finally:
+        lock.release()
+    ablation = load_ablation(folder / "tiny.yaml")
+    return ablation, plan_of(ablation)
+
+
+def train_spec(path):
+    ablation = load_ablation(path)
     plan = plan_of(ablation)
-    loop = loop_of(plan)
     take_folder(ablation, plan).release()
+    loop = loop_of(plan)
     loop.train()
-    return ablation, plan, loop
+    assert loop.failed == {} and loop.interrupted == set()
+    assert loop.finished == {run.key for run in plan.runs}

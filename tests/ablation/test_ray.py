@@ -13,9 +13,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read where Ray is impor
 ray = pytest.importorskip("ray")
 
 from tests.ablation.conftest import Listener, plan_of, write_spec  # noqa: E402
-from tests.ablation.test_loop import TWO, once  # noqa: E402
-from tests.ablation.test_sharing import alone, ending  # noqa: E402
-from tests.faults.compare import differences  # noqa: E402
+from tests.ablation.test_loop import TWO, check_as_undisturbed, once  # noqa: E402
 from yolo_cosine.ablation.job import Job  # noqa: E402
 from yolo_cosine.ablation.ray_executor import RayExecutor  # noqa: E402
 from yolo_cosine.ablation.run import Loop  # noqa: E402
@@ -34,20 +32,13 @@ def planned(folder, data):
     return plan_of(load_ablation(write_spec(folder, data, seeds=1, variants=TWO)))
 
 
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory, small_shapes):
-    """The folders of the same runs, each trained by itself and without Ray."""
-    folder = tmp_path_factory.mktemp("quiet")
-    return {run.key: alone(run, folder / run.variant) for run in planned(folder, small_shapes).runs}
-
-
 def loop_on_ray(plan, **keys):
     executor = RayExecutor(None, None, 1)
     assert executor.places == 2
     return Loop(plan, executor, Listener(), 1, set(), **keys)
 
 
-def test_runs_that_are_killed_and_stopped_go_on(small_shapes, tmp_path, quiet, monkeypatch):
+def test_runs_that_are_killed_and_stopped_go_on(small_shapes, tmp_path, ablated, monkeypatch):
     monkeypatch.setattr("yolo_cosine.ablation.run._LOOK", 0.02)
     plan, asked = planned(tmp_path, small_shapes), []
     first = plan.runs[0]
@@ -69,8 +60,7 @@ def test_runs_that_are_killed_and_stopped_go_on(small_shapes, tmp_path, quiet, m
     again = loop_on_ray(plan)
     again.train()
     assert again.failed == {} and len(again.finished) == 2
-    for run in plan.runs:
-        assert differences(ending(run.folder), ending(quiet[run.key]), saved="best") == [], run.key
+    check_as_undisturbed(plan, ablated)
 
 
 def test_a_job_that_fails_says_why_and_one_that_waits_can_be_stopped(tmp_path):

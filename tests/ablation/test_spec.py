@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,17 @@ def test_what_is_saved_is_the_same_ablation(tmp_path):
         ({"variant": {}}, r"variant: \{\}: there is no such key; did you mean variants\?"),
         ({"variants": {"a": {"curv": "cosine"}, "b": {}}}, r"variants\.a: curv: .*did you mean curve"),
         ({"variants": {"a": {"lr0": "fast"}, "b": {}}}, r"variants\.a: lr0: 'fast' should be"),
-        ({"variants": {"a": {"warmup_epochs": 300.0}, "b": {}}}, r"variants\.a: warmup_epochs: 300 is longer than epochs"),
+        (
+            {"variants": {"a": {"warmup_epochs": 300.0}, "b": {}}},
+            r"variants\.a: warmup_epochs: 300 is longer than epochs",
+        ),
         ({"variants": {"a": {}}}, r"variants: there is one, and a comparison needs two"),
         ({"variants": {}}, r"variants: there (is one|are none), and a comparison needs two"),
         ({"variants": {"a": {"curve": "cosine"}, "b": {}}}, r"'a' and 'b' are the same configuration"),
-        ({"variants": {"a": {"seed": 1}, "b": {}}}, r"variants\.a\.seed: is not for a variant to say; write it in seeds"),
+        (
+            {"variants": {"a": {"seed": 1}, "b": {}}},
+            r"variants\.a\.seed: is not for a variant to say; write it in seeds",
+        ),
         ({"grid": {"seed": [1, 2]}}, r"grid\.seed: is not for a variant"),
         ({"grid": {"labels.by": ["a", "b"]}}, r"grid\.labels: is not for a variant"),
         ({"variants": {"a": {"name": "x"}, "b": {}}}, r"variants\.a\.name"),
@@ -147,9 +154,11 @@ def test_an_override_does_not_take_the_place_of_the_base(tmp_path):
 
 
 def test_runs_of_other_settings_are_not_gone_on_with(ablated, tmp_path):
-    ablation, plan, _ = ablated
-    take_folder(ablation, plan).release()
-    other = load_ablation(ablation.folder.parent.parent / "tiny.yaml", ["variants.cosine.lrf=0.5"])
+    trained, _ = ablated
+    shutil.copytree(trained.folder, tmp_path / "tiny", ignore=shutil.ignore_patterns("*.pt"))
+    spec = trained.folder.parent.parent / "tiny.yaml"
+    ablation, other = (load_ablation(spec, [f"runs={tmp_path}", f"variants.cosine.lrf={lrf}"]) for lrf in (0.01, 0.5))
+    take_folder(ablation, make_plan(ablation, {config.data: 24 for config in ablation.configs.values()})).release()
     with pytest.raises(UserError, match=r"cosine, seed 0: lrf was 0\.01 and is 0\.5 now.*another name"):
         take_folder(other, make_plan(other, {config.data: 24 for config in other.configs.values()}))
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TINY
 from yolo_cosine.ablation.executor import run_processes
 
 KEYS = {
-    "model": "yolo11n.yaml", "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 3, "warmup_epochs": 1, "log_every": 2,
+    "model": str(TINY), "imgsz": 64, "batch": 8, "nominal_batch": 8, "epochs": 3, "warmup_epochs": 1, "log_every": 2,
     "close_mosaic": 1, "plots": False, "tensorboard": False, "predictions": False, "workers": 1,
     "checkpoint": {"every": "1it", "keep": 99},
 }  # fmt: skip

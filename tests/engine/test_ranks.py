@@ -13,19 +13,6 @@ from yolo_cosine.data.shapes import generate
 from yolo_cosine.engine.checkpoint import CheckpointFolder, load_checkpoint
 from yolo_cosine.sinks.jsonl import read_records
 
-# what a network needs to be one, for messages between processes take their time on a machine with few cores
-NETWORK = """
-nc: 5
-backbone:
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, C2f, [16, True]]
-  - [-1, 1, Conv, [32, 3, 2]]
-head:
-  - [-1, 1, Conv, [32, 3, 2]]
-  - [[3, 4], 1, Detect, [nc]]
-"""
-
 
 @pytest.fixture(scope="module")
 def odd_data(tmp_path_factory):
@@ -43,11 +30,10 @@ def odd_data(tmp_path_factory):
 
 
 @pytest.fixture
-def small(write_run, odd_data, tmp_path):
-    """Arguments for runs of a small network: 12 steps, an update at every other one, and a layer that is frozen."""
-    (tmp_path / "small.yaml").write_text(NETWORK)
+def small(write_run, odd_data):
+    """Arguments for runs of 12 steps, an update at every other one, and a layer that is frozen."""
     config = write_run(
-        model=str(tmp_path / "small.yaml"), data=str(odd_data), freeze=[0], nominal_batch=16, precision="fp32", conf=0.0,
+        data=str(odd_data), freeze=[0], nominal_batch=16, precision="fp32", conf=0.0,
         predictions=True, checkpoint={"every": "5it", "keep": 99},
     )  # fmt: skip
     return ["--cfg", str(config)]

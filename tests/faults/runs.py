@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tests.conftest import TINY
 from tests.faults.forks import ForkServer, Outcome, Process, Trap
 from yolo_cosine.data.shapes import generate
 from yolo_cosine.model.detector import build_detector
@@ -42,14 +43,11 @@ class Inputs:
         """Generate the data set, 24 and 10 images, and weights whose boxes are small, as the objects are.
 
         Args:
-            tiny: a network of five convolutions and a head, in place of yolo11n.
+            tiny: the network of most tests, in place of yolo11n.
         """
         data = generate(folder / "shapes", train=24, val=10)
-        name = "yolo11n.yaml"
-        if tiny:
-            name = str(folder / "tiny.yaml")
-            Path(name).write_text(json.dumps(_TINY))
-        torch.manual_seed(0)
+        name = str(TINY) if tiny else "yolo11n.yaml"
+        torch.manual_seed(6)
         model = build_detector(name, ("circle", "square", "triangle", "star", "ring"))
         with torch.no_grad():
             for branch in model.model[-1].cv2:
@@ -57,13 +55,6 @@ class Inputs:
                 branch[-1].bias.view(4, -1)[:, 1] = 4
         torch.save({"model": model}, folder / "start.pt")
         return Inputs(data, name, folder / "start.pt")
-
-
-_TINY = {
-    "nc": 5,
-    "backbone": [[-1, 1, "Conv", [channels, 3, 2]] for channels in (16, 32, 32, 64, 64)],
-    "head": [[[2, 3, 4], 1, "Detect", ["nc"]]],
-}
 
 
 @dataclass

@@ -16,19 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import TINY
 from yolo_cosine import train
 
-# The smallest network that is one: three levels, of strides 8, 16 and 32, and 64 thousand weights.
-TINY = """\
-nc: 5
-backbone:
-  - [-1, 1, Conv, [8, 3, 4]]
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-head:
-  - [[1, 2, 3], 1, Detect, [nc]]
-"""
 RUN = """\
 data: data/shapes.yaml
 model: yolo11n.yaml
@@ -104,9 +94,8 @@ class Desk:
 def yesterday(tmp_path_factory, small_shapes) -> Path:
     """A finished run of six steps, saved after three and after six."""
     folder = tmp_path_factory.mktemp("yesterday")
-    (folder / "tiny.yaml").write_text(TINY)
     (folder / "run.yaml").write_text(RUN)
-    overrides = [f"model={folder / 'tiny.yaml'}", f"data={small_shapes}", f"runs={folder / 'runs'}"]
+    overrides = [f"model={TINY}", f"data={small_shapes}", f"runs={folder / 'runs'}"]
     assert train.main(["--cfg", str(folder / "run.yaml"), *overrides, "checkpoint.every=3it"]) == 0
     return folder / "runs/run"
 
@@ -118,6 +107,6 @@ def desk(small_shapes, yesterday, tmp_path, monkeypatch, capsys) -> Desk:
     shutil.copytree(yesterday, tmp_path / "runs/run")
     desk = Desk(tmp_path, capsys)
     desk.write("run.yaml", RUN)
-    desk.write("tiny.yaml", TINY)
+    desk.write("tiny.yaml", TINY.read_text())
     capsys.readouterr()
     return desk
