@@ -75,12 +75,12 @@ def test_an_update_that_is_no_number_is_left_out(write_run, tmp_path, monkeypatc
 
 def test_a_host_that_hears_later_comes_to_the_same_weights(write_run, tmp_path, monkeypatch):
     """On a GPU the host learns of an update when the next one is on its way; the device has left it out by itself."""
-    from yolo_cosine.engine import trainer
+    from yolo_cosine.engine import learner
 
     states = []
     for lag in (0, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "Verdicts", lambda lag, wanted=lag: Verdicts(wanted))
+            patch.setattr(learner, "Verdicts", lambda lag, wanted=lag: Verdicts(wanted))
             poison(patch, lambda call: call in (0, 4, 5, 8))
             config = write_run(name=f"lag{lag}", nonfinite={"skips": 3})
             assert train.main(["--cfg", str(config)]) == 0

@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from yolo_cosine.config.load import check_together
 from yolo_cosine.config.schema import AUTO_BATCH_SHARE, RunConfig
 from yolo_cosine.data.cache import decoded_bytes
 from yolo_cosine.data.dataset import open_dataset
-from yolo_cosine.data.loader import network_inputs
+from yolo_cosine.data.loader import TrainBatch
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.resident import room_on
 from yolo_cosine.data.targets import Targets
-from yolo_cosine.engine.optim import build_optimizer, clip_gradients
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.learner import Learner
+from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
@@ -113,31 +116,34 @@ def memory_of_steps(config: RunConfig, names: tuple[str, ...], precision: Precis
 
 
 def _train(config: RunConfig, names: tuple[str, ...], precision: Precision) -> None:
+    """Take some steps with a network of `config` and made up images."""
     device, batch, size = precision.device, config.batch, config.imgsz
     model = detector.build_detector(config.model, names)
     detector.freeze(model, config.freeze)
     model = model.to(device, memory_format=torch.channels_last)
     detector.train_mode(model, config.freeze)
-    ema, rows = Ema(model, config.ema_decay, config.ema_tau), detector.Rows(model)
-    loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
-    optimizer, _ = build_optimizer(model, config)
-    scaler = precision.scaler()
+    learner = Learner(
+        model=model,
+        rows=detector.Rows(model),
+        loss=DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs),
+        ema=Ema(model, config.ema_decay, config.ema_tau),
+        optimizer=build_optimizer(model, config)[0],
+        precision=precision,
+        world=World(),
+        clip_norm=config.clip_norm,
+    )
+    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
+    made_up = TrainBatch(np.arange(batch), images, _targets(batch, size, device), size)
+    for step in range(_TRIES):
+        learner.take(made_up, step, accumulate=1, parts=1, images=batch)
+
+
+def _targets(batch: int, size: int, device: torch.device) -> Targets:
     corner = torch.rand(batch, _BOXES, 2, device=device) * size / 2
-    targets = Targets(
+    return Targets(
         boxes=torch.cat((corner, corner + size / 8), 2),
         classes=torch.zeros(batch, _BOXES, dtype=torch.int64, device=device),
         valid=torch.ones(batch, _BOXES, dtype=torch.bool, device=device),
         crowds=torch.zeros(batch, 0, 4, device=device),
         crowd_valid=torch.zeros(batch, 0, dtype=torch.bool, device=device),
     )
-    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
-    for _ in range(_TRIES):
-        with precision.autocast():
-            outputs = rows(network_inputs(images))
-        scaler.scale(loss(outputs, (size, size), targets)[0]).backward()
-        scaler.unscale_(optimizer)
-        clip_gradients([p for p in model.parameters() if p.requires_grad], config.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()

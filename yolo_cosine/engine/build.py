@@ -29,6 +29,7 @@ from yolo_cosine.engine.compiling import Compiled, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
+from yolo_cosine.engine.learner import Learner
 from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
@@ -170,12 +171,7 @@ def build_trainer(
         config=config,
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
-        model=model,
-        rows=rows,
-        compiled=compiled,
-        loss=loss,
-        ema=ema,
-        optimizer=optimizer,
+        learner=Learner(model, rows, loss, ema, optimizer, precision, world, config.clip_norm, compiled),
         groups=groups,
         schedule=schedule,
         loader=loader,
@@ -188,8 +184,6 @@ def build_trainer(
             world=world,
             timeout=config.worker_timeout,
         ),
-        precision=precision,
-        world=world,
         emit=emit,
         facts=_facts(config, data, prints, model, precision, world, loader),
         environment=describe_environment(precision, world, fused, mode),

@@ -68,13 +68,13 @@ def lr_range_test(
         lr = lowest * (highest / lowest) ** (k / max(updates - 1, 1))
         for settings, group in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
             settings["lr"] = lr * group.lr0 / config.lr0 * group.factor
-        trainer.sums.zero_()
+        trainer.learner.sums.zero_()
         for _ in range(per_update):
             # any step at which an update closes after `per_update` batches
             trainer.train_step(next(batches), trainer.schedule.steps - 1)
-        if not all(update.finite for update in trainer.verdicts.heard(everything=True)):
+        if not all(update.finite for update in trainer.learner.verdicts.heard(everything=True)):
             break
-        loss = trainer.sums[0, :-1].sum().item() / per_update
+        loss = trainer.learner.sums[0, :-1].sum().item() / per_update
         average = _BETA * average + (1 - _BETA) * loss
         points.append(Point(lr, loss, average / (1 - _BETA ** (k + 1))))
         progress(points[-1], k)

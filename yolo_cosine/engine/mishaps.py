@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.snapshot import restore
+from yolo_cosine.engine.verdicts import Update
 from yolo_cosine.errors import TrainingFailed, some_of
 
 if TYPE_CHECKING:
@@ -69,6 +71,34 @@ def describe_nonfinite(
         f"step {step} (epoch {step // steps_per_epoch + 1}): {what} is no finite number; the weights were not touched by "
         f"it. Losses: {losses}. Images: {images}"
     )
+
+
+def hear(trainer: Trainer, everything: bool = False) -> bool:
+    """Learn what became of the updates; returns whether none was left out. A left out one is told and counted.
+
+    Args:
+        everything: wait for the latest as well.
+
+    Raises:
+        GoBack, NonFinite: if there were too many in a row.
+    """
+    all_finite = True
+    for update in trainer.learner.verdicts.heard(everything):
+        if update.finite:
+            trainer.progress.skipped = 0
+        else:
+            all_finite = False
+            text = leave_out(_describe(trainer, update), trainer.progress, trainer.config)
+            trainer.emit(events.Incident("nonfinite", text, update.step))
+    return all_finite
+
+
+def _describe(trainer: Trainer, update: Update) -> str:
+    """What was not finite, and the images of all ranks that it may come from."""
+    files, shares = trainer.loader.store.index.files, trainer.world.gather(update.images)
+    window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
+    first = update.step - len(window) + 1
+    return describe_nonfinite(update.losses, window, trainer.loss.names, first, trainer.steps_per_epoch)
 
 
 def leave_out(text: str, progress: Progress, config: RunConfig) -> str:
