@@ -51,7 +51,8 @@ class Learner:
         """Take in a batch; returns whether it closed an accumulation.
 
         Then the weights have moved, unless a loss or a gradient was no finite number: in that case the device has left the
-        update out, of which `verdicts` tells. The host waits for nothing here.
+        update out, of which `verdicts` tells. The host waits for nothing here, but with MuSGD, which is no fused optimizer, to
+        learn whether it is to take its step.
 
         Args:
             accumulate: batches of an update.
@@ -98,7 +99,9 @@ class Learner:
             finite &= torch.isfinite(norm)
             step_if(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
-            finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
+            finite &= torch.isfinite(norm) | (
+                self.scaler.scale(torch.ones_like(norm)) >= 1
+            )  # on the device, unlike get_scale
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
