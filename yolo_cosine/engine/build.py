@@ -158,7 +158,9 @@ def build_trainer(
     run_dir = make_run_dir()
     ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
     world.synchronise(model, precision.device)
-    mode = resolve_compile(config.compile, precision.device, schedule.steps, config.multi_scale, world.size)
+    mode = resolve_compile(
+        config.compile, precision.device, schedule.steps, schedule.accumulate, config.multi_scale, world.size
+    )
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 and mode == "off" else 0
     rows, compiled = detector.Rows(model), None
     if mode != "off":
