@@ -14,6 +14,7 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
+from yolo_cosine.model import detector
 
 _BETA = 0.9  # of the moving average over the updates
 _EXPLODED = 3.0  # the smoothed loss, relative to the best so far, at which the test ends
@@ -58,7 +59,7 @@ def lr_range_test(
     precision = resolve_precision(config.precision, resolve_device(config.device))
     quiet: Callable[[events.Event], None] = lambda event: None  # noqa: E731
     trainer = build_trainer(config, lambda: Path("."), quiet, precision, World())
-    trainer.model.train()
+    detector.train_mode(trainer.model, config.freeze)
     trainer.loss.start_epoch(0)
     per_update = round(trainer.schedule.accumulate(trainer.schedule.steps - 1))
     points: list[Point] = []
