@@ -18,6 +18,7 @@ from yolo_cosine.data.resident import room_on
 from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.learner import Learner
+from yolo_cosine.engine.mishaps import is_out_of_memory
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.errors import UserError
@@ -106,7 +107,9 @@ def memory_of_steps(config: RunConfig, names: tuple[str, ...], precision: Precis
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _train(config, names, precision)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return 1 << 62
     finally:
         held = torch.cuda.max_memory_reserved(device)

@@ -39,7 +39,8 @@ class GoBack(Exception):
 
 
 _OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate", "CUDA out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate", "CUDA out of memory", "CUDA error: out of memory", "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED",
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def leave_out(text: str, progress: Progress, config: RunConfig) -> str:
     raise GoBack("nonfinite", f"{text}. Every learning rate is multiplied with {factor:g} from here on", **changes)
 
 
-def smaller_parts(text: str, progress: Progress, config: RunConfig, ranks: int) -> GoBack:
+def smaller_parts(trainer: Trainer, text: str) -> GoBack:
     """The way back after memory ran out: a batch is computed in twice as many parts.
 
     Args:
@@ -135,17 +136,21 @@ def smaller_parts(text: str, progress: Progress, config: RunConfig, ranks: int) 
     Raises:
         TrainingFailed: where a batch cannot be parted, or among several processes, which would wait for each other.
     """
-    parts, most = 2 * progress.parts, config.batch // ranks
+    config, ranks = trainer.config, trainer.world.size
+    parts, most = 2 * trainer.progress.parts, config.batch // ranks
     if ranks > 1 or parts > most:
         raise TrainingFailed(
             f"{text}; write a smaller batch (now {config.batch}; nominal_batch may stay), a smaller imgsz (now "
             f"{config.imgsz}) or a smaller model"
         )
     images = -(-most // parts)
+    plain = (
+        f", uncompiled (a new run with batch: {images} would have them compiled)" if trainer.learner.compiled else ""
+    )
     return GoBack(
         "memory",
-        f"{text}. From here on a batch is computed in {parts} parts of {images} image(s), over which the norms take "
-        "their means; batch and nominal_batch stay",
+        f"{text}. From here on a batch is computed in {parts} parts of {images} image(s){plain}, over which the norms "
+        "take their means; batch and nominal_batch stay",
         parts=parts,
     )
 

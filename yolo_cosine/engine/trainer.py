@@ -162,7 +162,7 @@ class Trainer:
                 raise
             text = first_line(error)
         where = f"step {self.progress.step}: out of memory for its images ({text})"
-        raise smaller_parts(where, self.progress, self.config, self.world.size)
+        raise smaller_parts(self, where)
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
         """Take in a batch; returns whether it closed an accumulation (`Learner.take`)."""
@@ -184,7 +184,7 @@ class Trainer:
         else:
             return hear(self) and updated
         # out of the handler, for the error's frames hold the step's tensors
-        raise smaller_parts(f"step {step}: out of memory ({text})", self.progress, self.config, self.world.size)
+        raise smaller_parts(self, f"step {step}: out of memory ({text})")
 
     def set_factor(self) -> None:
         """Let every learning rate be multiplied with what plateaus and mishaps have come to."""
