@@ -1,11 +1,21 @@
 """Ultralytics' trainer and ours in turn on the same data, model, batch and machine: how fast, how lean, how soon.
 
     python scripts/bench_train.py --data data/bccd.yaml --imgsz 320 --batch 16 --epochs 4 --out bench.json
-    python scripts/bench_train.py --generate 4096 --model yolo11n.yaml yolo11s.yaml --batch 64 --minutes 8
+    python scripts/bench_train.py --generate 16384 --model yolo11n.yaml yolo11s.yaml --batch 64 --epochs 3 --minutes 30
 
 Every run is a process of its own, and they take turns: A B C, A B C. The modes that are compared are in
-`bench/modes.py`: ours, Ultralytics at its defaults, and at its best. Printed are medians over the repeats with their
-range, and how many times as good ours is, repeat by repeat; `--out` has everything as JSON. Nothing is downloaded.
+`bench/modes.py`: ours, Ultralytics at its defaults, and at its best; on a GPU also both compiled. Printed are medians
+over the repeats with their range, and how many times as good ours is, repeat by repeat; `--out` has everything as JSON.
+Nothing is downloaded. An epoch should have many more steps than Ultralytics' loader makes ready during an evaluation (4
+for each worker), or its images a second look better than they are; where it has not, a note says so.
+
+A machine with a PyTorch of its own keeps it without `scripts/setup.sh`, which installs the pinned one. Its Python needs
+
+    pip install --no-deps -e . ultralytics ultralytics-thop torchvision
+    pip install hotcoco matplotlib opencv-python-headless pillow plotly polars psutil pydantic pyyaml
+    pip install requests rich scipy tensorboard
+
+where any torchvision will do: if it does not fit that PyTorch, the benchmark has a stand-in.
 """
 
 from __future__ import annotations
@@ -30,7 +40,7 @@ from bench.figures import profile_table, summarize, table
 from bench.launch import ask
 from bench.modes import MODES, Setting, available_cores
 from bench.photos import generate
-from bench.runs import Bench, chosen_device, chosen_modes, made_folder
+from bench.runs import Bench, chosen_device, chosen_modes, made_folder, positive
 from bench.standin import NOTE
 
 from yolo_cosine.cli import check_output, run_command
@@ -45,21 +55,19 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python scripts/bench_train.py", description=text.partition("\n")[0])
     data = p.add_mutually_exclusive_group(required=True)
     data.add_argument("--data", help="what a configuration names as data: a YAML file, a folder, a name")
-    data.add_argument("--generate", type=_positive, metavar="N", help="make N photographs of COCO's sizes to train on")
+    data.add_argument("--generate", type=positive, metavar="N", help="make N photographs of COCO's sizes to train on")
     p.add_argument(
-        "--limit", type=_positive, metavar="N", help="train on the first N images, evaluate by a third as many"
+        "--limit", type=positive, metavar="N", help="train on the first N images, evaluate by a third as many"
     )
     p.add_argument("--model", nargs="+", default=["yolo11n.yaml"], help="one or more (default: yolo11n.yaml)")
-    p.add_argument("--imgsz", type=_positive, default=640, help="pixels (default: 640)")
-    p.add_argument("--batch", type=_positive, default=16, help="images in a step (default: 16)")
-    p.add_argument(
-        "--nominal-batch", type=_positive, metavar="N", help="default: the batch, so every step is an update"
-    )
-    p.add_argument("--epochs", type=_positive, default=4, help="at least 2: the first warms up (default: 4)")
+    p.add_argument("--imgsz", type=positive, default=640, help="pixels (default: 640)")
+    p.add_argument("--batch", type=positive, default=16, help="images in a step (default: 16)")
+    p.add_argument("--nominal-batch", type=positive, metavar="N", help="default: the batch, so every step is an update")
+    p.add_argument("--epochs", type=positive, default=4, help="at least 2: the first warms up (default: 4)")
     p.add_argument(
         "--only", default=None, metavar="MODE,MODE", help=f"of {','.join(MODES)}; default: all for the device"
     )
-    p.add_argument("--repeats", type=_positive, default=2, help="times that each mode is run (default: 2)")
+    p.add_argument("--repeats", type=positive, default=2, help="times that each mode is run (default: 2)")
     p.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the repeats, in turn (default: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, or the number of a GPU (default: auto)")
     p.add_argument("--target-map", type=float, metavar="X", help="also the time to this COCO mAP50-95, as 0.55")
@@ -67,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         "--ceiling-steps", type=int, default=20, metavar="N", help="of each round of the ceiling; 0: not measured"
     )
     p.add_argument("--profile", action="store_true", help="what some of our steps cost: a table, and a trace in --work")
-    p.add_argument("--profile-steps", type=_positive, default=5, metavar="N", help="steps of the profile (default: 5)")
+    p.add_argument("--profile-steps", type=positive, default=5, metavar="N", help="steps of the profile (default: 5)")
     p.add_argument("--ours", nargs="+", default=[], metavar="key=value", help="other keys of our configuration")
     p.add_argument(
         "--best", nargs="+", default=[], metavar="key=value", help="other arguments of its best modes; threads=N too"
@@ -109,11 +117,10 @@ def _bench(args: argparse.Namespace) -> int:
         "models": {model: {"runs": []} for model in args.model},
     }
     bench = Bench(work, not machine["torchvision"], args.target_map, args.ceiling_steps, args.profile_steps)
-    overrides = {mode: {"ours": ours, "defaults": {}}.get(mode, best) for mode in modes}
-    for model, repeat, mode in product(args.model, range(args.repeats), modes):
+    overrides = {mode: ours if MODES[mode].trainer == "ours" else {} if mode == "defaults" else best for mode in modes}
+    for repeat, model, mode in product(range(args.repeats), args.model, modes):
         found = record["models"][model]
-        before = [run["seconds"] for run in found["runs"] if run["mode"] == mode]
-        if time.monotonic() + max(before, default=0) > deadline:
+        if time.monotonic() + _expected_seconds(record["models"], model, mode) > deadline:
             print(f"{model}, {mode}, {repeat + 1}: left out, it would end after {args.minutes:g} minutes", flush=True)
             continue
         seed = args.seeds[repeat % len(args.seeds)]
@@ -153,6 +160,12 @@ def _check(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     return ours, best
 
 
+def _expected_seconds(models: dict[str, Any], model: str, mode: str) -> float:
+    """How long a run may take: the longest of its kind, or where there is none yet the longest of all; 0 for the first."""
+    of_its_kind = [run["seconds"] for run in models[model]["runs"] if run["mode"] == mode]
+    return max(of_its_kind or [run["seconds"] for found in models.values() for run in found["runs"]], default=0.0)
+
+
 def _ultralytics_keys() -> set[str]:
     """Its arguments, without importing it."""
     spec = find_spec("ultralytics")
@@ -185,12 +198,6 @@ def _show(record: dict[str, Any]) -> None:
                 print("\n" + profile_table(run["raw"]["profile"]))
     for note in record["notes"]:
         print(f"\nnote: {note}")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the environment in .venv: the package as an editable install, with its tests' tools, at the pinned versions.
-# PYTHON chooses the interpreter (3.10 or newer).
+# PYTHON chooses the interpreter (3.10 or newer); where .venv is of another one, it is made anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
@@ -9,6 +9,11 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 2
 fi
 stamp=.venv/.installed
+which='import sys; print(sys.version, sys.base_prefix)'
+if [ -n "${PYTHON:-}" ] && [ -e "$stamp" ] &&
+    [ "$("$python" -c "$which")" != "$(.venv/bin/python -c "$which" 2> /dev/null)" ]; then
+    "$python" -m venv --clear .venv # and no stamp in it
+fi
 if [ ! -e "$stamp" ] || [ constraints.txt -nt "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
     # one that was interrupted halfway has no pip
     .venv/bin/python -m pip --version > /dev/null 2>&1 || "$python" -m venv --clear .venv

@@ -6,18 +6,19 @@ import contextlib
 import io
 import json
 import threading
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from yolo_cosine import events, image_bootstrap
+from yolo_cosine import evaluate, events, image_bootstrap
 from yolo_cosine.config.schema import EvalConfig
 from yolo_cosine.data.cache import ImageStore, read_image
 from yolo_cosine.data.index import Category, build_index
-from yolo_cosine.engine.precision import resolve_precision
-from yolo_cosine.evaluate import Detections, Evaluator, ground_truth, image_intervals, score, write_predictions
+from yolo_cosine.engine.precision import Precision, resolve_precision
+from yolo_cosine.evaluate import Detections, Evaluator, detect, ground_truth, image_intervals, score, write_predictions
 from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
 from yolo_cosine.model import detector
 
@@ -154,6 +155,16 @@ def test_nothing_is_found_on_an_image_that_cannot_be_read(tmp_path, untrained, c
     """What a network sees in plain grey may lie on an object, by chance."""
     _, found, _, _ = evaluator(tmp_path, cache)(untrained)
     assert set(found.image) == {0, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda:1", True), ("cpu", False)])
+def test_a_gpu_is_sent_images_from_pinned_memory(monkeypatch, untrained, device, pinned):
+    asked = []
+    monkeypatch.setattr(evaluate, "eval_batches", lambda *args, pinned, **keys: asked.append(pinned) or ())
+    store, fused = SimpleNamespace(index=(), unreadable=()), SimpleNamespace(of=lambda model: model)
+    precision = Precision("fp32", torch.device(device))
+    detect(untrained, store, EvalConfig(), batch=2, workers=1, precision=precision, fused=fused)
+    assert asked == [pinned]
 
 
 def test_an_evaluator_tells_of_a_thread_that_hangs(tmp_path, untrained, monkeypatch):

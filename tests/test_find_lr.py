@@ -60,7 +60,7 @@ def test_norms_of_frozen_layers_stay_in_evaluation_mode(config, monkeypatch):
     model = nn.Module()
     model.model = nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1))
     trainer = SimpleNamespace(model=model, loss=SimpleNamespace(start_epoch=stop))
-    monkeypatch.setattr(lr_range, "build_trainer", lambda *arguments: trainer)
+    monkeypatch.setattr(lr_range, "build_trainer", lambda *arguments, **named: trainer)
     with pytest.raises(Enough):
         lr_range.lr_range_test(load_config(config, ["freeze=1"]), 1e-5, 1.0, 1, lambda point, k: None)
     assert [layer.training for layer in model.model] == [False, True]

@@ -26,10 +26,10 @@ ALLOWED = {
     "config": {"errors"},
     "schedules": {"config", "errors"},
     "integrations": {"config", "engine", "errors", "schedules"},
-    "data": {"config", "errors", "files"},
+    "data": {"config", "errors", "files", "processor"},
     "fetch": {"config", "data", "errors"},
     "convert": {"data", "errors"},
-    "doctor": {"data", "errors"},
+    "doctor": {"data", "errors", "processor"},
     "model": {"config", "errors", "processor"},
     "evaluate": {"config", "data", "engine", "events", "image_bootstrap", "model"},
     "image_bootstrap": set(),
@@ -39,7 +39,7 @@ ALLOWED = {
     "sinks": {"errors", "events", "files"},
     "report": {"errors", "events", "files", "sinks"},
     "ablation": {
-        "config", "data", "engine", "errors", "events", "files", "model", "report", "schedules", "sinks",
+        "config", "data", "engine", "errors", "events", "files", "model", "processor", "report", "schedules", "sinks",
     },
 }  # fmt: skip
 

@@ -70,8 +70,9 @@ def detect(
     mine = np.arange(len(store.index))[world.rank :: world.size]
     found, begun = [], None
     batches = eval_batches(
-        store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell
-    )
+        store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell,
+        pinned=precision.device.type == "cuda",
+    )  # fmt: skip
     with torch.inference_mode():
         for item in batches:
             between()

@@ -1,7 +1,8 @@
-"""What CPU this is."""
+"""What CPU this is, and how much of it is for this process."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -21,3 +22,8 @@ def processor_name() -> str:
     """The CPU's model, for people."""
     names = (line.partition(":")[2].strip() for line in cpu_facts().splitlines() if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """The cores that this process may use: a container's, a job's or `taskset`'s share of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

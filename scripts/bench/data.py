@@ -11,6 +11,7 @@ import numpy as np
 from yolo_cosine.convert.convert import convert
 from yolo_cosine.convert.formats import write_coco
 from yolo_cosine.data.dataset import Dataset, open_dataset
+from yolo_cosine.data.prints import fingerprint
 from yolo_cosine.errors import UserError
 
 
@@ -23,7 +24,7 @@ class BenchData:
 
 
 def prepare(data: str, limit: int | None, work: Path) -> BenchData:
-    """Convert a data set into the folder `work`, or find it converted there.
+    """Convert a data set into a folder of `work` whose name tells the data, or find it converted there.
 
     Args:
         data: what `open_dataset` takes.
@@ -32,13 +33,14 @@ def prepare(data: str, limit: int | None, work: Path) -> BenchData:
     Raises:
         UserError: if the data set cannot be read, or `work` cannot be written.
     """
-    place = data if not Path(data).exists() else str(Path(data).resolve())
-    key = hashlib.sha256(f"{place} {limit}".encode()).hexdigest()[:12]
+    source = open_dataset(data, None if limit is None else ("train", "val"))
+    # what the data is like now, not where it lies: it may be changed, or moved
+    prints = {split: fingerprint(index) for split, index in source.splits.items()}
+    key = hashlib.sha256(f"{prints} {limit}".encode()).hexdigest()[:12]
     out = work / f"data-{key}"
     yaml = out / "data.yaml"
     if not yaml.exists():
-        source = data if limit is None else str(_cut(open_dataset(data), limit, work / f"cut-{key}"))
-        convert(source, "yolo", out)
+        convert(data if limit is None else str(_cut(source, limit, work / f"cut-{key}")), "yolo", out)
     dataset = open_dataset(str(yaml))
     return BenchData(yaml, {"data": data, "limit": limit, **_describe(dataset)})
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
+
+from bench.modes import MODES
 
 Run = Mapping[str, Any]  # mode, repeat, seed, and `figures` or `error`
 MIB = 2**20
@@ -87,7 +90,8 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, Any]:
-    """Of each mode the spread of each figure; of each other mode how much better ours is, repeat by repeat."""
+    """Of each mode the spread of each figure; of each of our modes how many times as good as each of theirs it is, repeat
+    by repeat, as "ours/best"."""
     found: dict[str, dict[int, dict[str, float | None]]] = {run["mode"]: {} for run in runs}
     for run in runs:
         if "figures" in run:
@@ -105,25 +109,26 @@ def summarize(runs: Sequence[Run]) -> dict[str, Any]:
         if asked:
             summary[mode]["target_seconds"] = {**summary[mode].get("target_seconds", NEVER), "of": asked}
     ratios: dict[str, Any] = {}
-    for mode in [mode for mode in found if mode != "ours" and "ours" in found]:
+    own = [mode for mode in found if MODES[mode].trainer == "ours"]
+    for our_mode, mode in product(own, [mode for mode in found if mode not in own]):
         for name, figure in FIGURES.items():
-            ours, theirs = column("ours", name), column(mode, name)
+            ours, theirs = column(our_mode, name), column(mode, name)
             pairs = [(ours[k], theirs[k]) for k in sorted(ours.keys() & theirs.keys())]
             if figure.better and pairs and all(a and b for a, b in pairs):
                 quotients = [a / b if figure.better > 0 else b / a for a, b in pairs]
-                ratios.setdefault(mode, {})[name] = spread(quotients)
+                ratios.setdefault(f"{our_mode}/{mode}", {})[name] = spread(quotients)
     return {"summary": summary, "times_as_good": ratios}
 
 
 def table(summary: Mapping[str, Any]) -> str:
     """What `summarize` gives, for people: medians, and in brackets the range where there is one."""
     columns, ratios = summary["summary"], summary["times_as_good"]
-    head = ["", *columns, *(f"ours/{mode}" for mode in ratios)]
+    head = ["", *columns, *ratios]
     rows = [head]
     for name, figure in FIGURES.items():
         cells = [_cell(columns[mode].get(name), figure.digits) for mode in columns]
         if any(cells):
-            times = [_cell(ratios[mode].get(name), 2, "x") for mode in ratios]
+            times = [_cell(found.get(name), 2, "x") for found in ratios.values()]
             rows.append([figure.label, *cells, *times])
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = [

@@ -18,7 +18,7 @@ import psutil
 from yolo_cosine.errors import TrainingFailed
 
 SCRIPTS = Path(__file__).parents[1]
-_LOOK_EVERY = 0.5  # seconds between two looks at a process's memory
+_LOOK_EVERY = 5.0  # seconds between two looks at a process's memory; each look walks all of its pages
 _TAIL = 12  # lines of a failed process's log that are shown
 
 
@@ -52,7 +52,8 @@ def measure(
     """Run `python -m module SPEC RESULT STARTED` in `folder` and return what it wrote, and its memory.
 
     `STARTED` is the time (seconds since 1970) just before the process began. The memory is `host_peak`, bytes: of the
-    process itself, or of it and its helpers together, what they share counted once.
+    process itself, or of it and its helpers together, what they share counted once; up to the end of the training, where
+    the process tells it.
 
     Raises:
         TrainingFailed: with the end of its log, if it fails.
@@ -69,7 +70,7 @@ def measure(
             env=environment(extra), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            peak = _watch(process)
+            looks = _watch(process)
         finally:  # also on Ctrl-C
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -78,20 +79,23 @@ def measure(
         text = log.read_text(encoding="utf-8", errors="replace")
         raise TrainingFailed(f"{module} ended with {process.returncode}; its log, {log}, ends with\n{_tail(text)}")
     found = json.loads(result.read_text(encoding="utf-8"))
-    return {**found, "host_peak": max(peak, found.pop("own_peak", 0)), "load_before": load}
+    trained = started + found.get("about", {}).get("total_seconds", float("inf"))
+    together = [size for at, size in looks if at <= trained]  # what is measured afterwards needs memory of its own
+    return {**found, "host_peak": max([found.pop("own_peak", 0), *together]), "load_before": load}
 
 
-def _watch(process: subprocess.Popen) -> int:
-    """Wait for the end; returns the most bytes that the process and its helpers had together, 0 without helpers."""
-    peak, head = 0, psutil.Process(process.pid)
+def _watch(process: subprocess.Popen) -> list[tuple[float, int]]:
+    """Wait for the end; returns when (seconds since 1970) the process and its helpers had how many bytes together."""
+    looks, head = [], psutil.Process(process.pid)
     while process.poll() is None:
         with suppress(psutil.Error, OSError):
             helpers = head.children(recursive=True)
             if helpers:  # alone it knows its own peak, and is left in peace
-                peak = max(peak, sum(_memory(each) for each in (head, *helpers)))
+                size = sum(_memory(each) for each in (head, *helpers))
+                looks.append((time.time(), size))
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_EVERY)
-    return peak
+    return looks
 
 
 def _memory(process: psutil.Process) -> int:

@@ -41,6 +41,9 @@ _BEST_CUDA = {"cache": "ram", "deterministic": False, "workers": FULL, "amp": "b
 
 MODES: dict[str, Mode] = {
     "ours": Mode("ours", "yolo-cosine at its defaults"),
+    "ours-compiled": Mode(
+        "ours", "yolo-cosine with torch.compile, not deterministic", None, {"compile": "default", "deterministic": False}
+    ),
     "defaults": Mode("ultralytics", "Ultralytics at its defaults"),
     "best": Mode("ultralytics", "Ultralytics, images in memory, nothing deterministic, all cores", _BEST_CPU, _BEST_CUDA),
     "compiled": Mode("ultralytics", "the same with torch.compile", None, {**_BEST_CUDA, "compile": True}),

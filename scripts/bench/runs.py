@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ class Bench:
             config.write_text(json.dumps(our_config(setting, options, str(folder)), indent=1), encoding="utf-8")
             spec = {
                 "config": str(config), "ceiling_steps": self.ceiling_steps, "profile_steps": self.profile_steps,
-                "profile": str(self.work / f"trace-{Path(setting.model).stem}.json") if profile else None,
+                "profile": str(self.work / f"trace-{Path(setting.model).stem}-{mode}.json") if profile else None,
             }  # fmt: skip
             return measure("bench.ours", spec, folder)
         spec = {
@@ -153,3 +154,10 @@ def made_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"--work: {path}: cannot be made: {error.strerror}; name another folder") from None
     return path.resolve()
+
+
+def positive(text: str) -> int:
+    """A number of something, as argparse's `type`."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)

@@ -11,6 +11,8 @@ from typing import Any
 
 from bench.clock import Clock
 
+_READY = 4  # batches that each of its workers makes ahead
+
 
 class Callbacks:
     """What notes the times of a run, in Ultralytics' own events."""
@@ -35,9 +37,13 @@ class Callbacks:
             torch.set_num_threads(self.threads)
 
     def on_train_epoch_start(self, trainer) -> None:
-        """An epoch begins where the one before ended."""
-        before = self.clock.epochs[-1]["ended"] if self.clock.epochs else None
-        self.clock.begin_epoch(before)
+        """An epoch begins where the one before ended; or again, where memory ran out or a loss was no number."""
+        epochs, begun = self.clock.epochs, None
+        if epochs and "ended" not in epochs[-1]:
+            begun = epochs.pop()["begun"]  # what the attempt took counts
+        elif epochs:
+            begun = epochs[-1]["ended"]
+        self.clock.begin_epoch(begun)
         self._images = 0
 
     def on_train_batch_end(self, trainer) -> None:
@@ -90,6 +96,17 @@ def pass_amp_check(amp: Any, device: str) -> list[str]:
     return ["Ultralytics' check of amp, which downloads yolo26n.pt, is taken as passed"]
 
 
+def prefetch_note(images: int, batch: int, workers: int) -> list[str]:
+    """A note where an epoch has fewer than twice the batches that the loader makes ready during the evaluation before."""
+    steps = -(-images // batch)
+    if steps >= 2 * _READY * workers:
+        return []
+    return [
+        f"Ultralytics' loader makes up to {_READY * workers} batches ready during an evaluation, and an epoch has {steps}: its "
+        "img/s look better than they are; take more images, or go by the epoch with evaluation"
+    ]
+
+
 def main(spec_path: str, result: str, started: str) -> int:
     """Train as SPEC says and write RESULT."""
     with open(spec_path, encoding="utf-8") as file:
@@ -110,6 +127,7 @@ def main(spec_path: str, result: str, started: str) -> int:
     clock.end_run()
     if clock.about["batch"] != arguments["batch"]:
         notes.append(f"Ultralytics ran out of memory and went on with batch {clock.about['batch']}")
+    notes += prefetch_note(clock.epochs[-1]["images"], clock.about["batch"], clock.about["workers"])
     clock.write(result, notes=notes)
     return 0
 

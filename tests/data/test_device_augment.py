@@ -136,6 +136,17 @@ def test_how_many_images_are_worked_on_at_a_time_changes_nothing(monkeypatch):
     assert torch.equal(fed(SENDING, params).images, expected)
 
 
+def test_a_gpu_is_given_a_batch_in_few_parts():
+    gpu = torch.device("cuda")
+    assert (
+        len(list(device_augment._in_turn(128, 640, gpu))) == 4
+        and len(list(device_augment._in_turn(128, 640, CPU))) == 13
+    )
+    assert device_augment.memory_meanwhile(10**6, 640, gpu) < 2 * 10**9
+    assert device_augment.memory_meanwhile(1, 640, gpu) == device_augment.memory_meanwhile(1, 640, CPU) == 110 * 640**2
+    assert len(list(device_augment._in_turn(3, 9000, gpu))) == 3  # one at a time at the least
+
+
 def test_a_compiler_sees_one_graph():
     """So nothing hangs on what is in a tensor: asking for a value, or for a shape that does, would part the graph."""
     params = sampled(AugmentConfig(perspective=0.001), 7)

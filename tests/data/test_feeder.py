@@ -16,7 +16,7 @@ from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.feeder import Feeder
 from yolo_cosine.data.index import trainable_boxes
 from yolo_cosine.data.loader import TrainLoader
-from yolo_cosine.data.parcel import Parcel
+from yolo_cosine.data.parcel import Parcel, may_wait
 from yolo_cosine.data.resident import make_resident, room_on
 from yolo_cosine.errors import UserError
 
@@ -106,6 +106,46 @@ def test_arrays_come_out_of_a_parcel_as_they_went_in(shapes):
         assert found[name].numpy().dtype == array.dtype
 
 
+MIB, GIB = 2**20, 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "workers", "size", "expected"),
+    [
+        (4, 4, MIB, 8),  # small ones: two for each thread, as everywhere
+        (4, 16, 100 * MIB, 8),  # 128 MiB each, for PyTorch rounds up, in one GiB
+        (4, 16, 128 * MIB, 8),
+        (4, 16, 129 * MIB, 4),
+        (64, 16, 129 * MIB, 16),  # four GiB of a large machine
+        (1, 16, 3 * GIB, 2),  # one to be sent, and the next
+        (1, 1, 0, 2),
+    ],
+)
+def test_pinned_memory_is_bounded(monkeypatch, free, workers, size, expected):
+    monkeypatch.setattr("yolo_cosine.data.parcel.free_memory", lambda: free * GIB)
+    assert may_wait(workers, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("ranks", "mixup", "resident", "expected"),
+    [(1, 0, False, 4), (1, 0.1, False, 2), (2, 0.1, False, 4), (1, 0, True, 6)],
+)
+def test_batches_wait_by_what_is_in_them(index, monkeypatch, ranks, mixup, resident, expected):
+    """A batch of 4 shows some 2 * 4 * 3 * 64**2 bytes of photographs, or 128 KiB when they are pinned."""
+    asked = []
+    monkeypatch.setattr(
+        "yolo_cosine.data.loader.ahead", lambda *args, waiting, **keys: asked.append(waiting) or iter(())
+    )
+    monkeypatch.setattr("yolo_cosine.data.parcel.free_memory", lambda: 0)
+    monkeypatch.setattr("yolo_cosine.data.parcel._PINNED", 2**19)
+    store, labels = ImageStore(index, S, "ram", 2), trainable_boxes(index)
+    feeder = Feeder(store, labels, CPU, make_resident(store, CPU, 10**9) if resident else None)
+    feeder.feed = list
+    augment = AugmentConfig(mixup=mixup)
+    list(TrainLoader(store, labels, augment, batch=4, seed=3, workers=3, ranks=ranks, feeder=feeder).epoch(0))
+    assert asked == [expected]
+
+
 class Stream:
     """A stream that writes down what it is asked for."""
 
@@ -137,7 +177,8 @@ def test_a_batch_is_made_beside_the_one_before_and_waited_for_by_the_stream_alon
     monkeypatch.setattr(
         torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"{stream.name} has {tensor.nbytes}")
     )
-    monkeypatch.setattr(packing, "Parcel", lambda contents, pinned: Parcel(contents))
+    pinned = []
+    monkeypatch.setattr(packing, "Parcel", lambda contents, pin: pinned.append(pin) or Parcel(contents))
     store, labels = ImageStore(index, S, "ram", 2), trainable_boxes(index)
     feeder = Feeder(store, labels, CPU)
     feeder._stream = side
@@ -147,6 +188,7 @@ def test_a_batch_is_made_beside_the_one_before_and_waited_for_by_the_stream_alon
         log.append(f"step {k}")
         sizes.append(batch.images.nbytes)
     assert side.events == 3
+    assert pinned == [True] * 3  # or the host would wait for each copy
     made = [["side begins", f"side records {k}", "side ends"] for k in (1, 2, 3)]
     taken = [[f"main waits for {k}", f"main has {sizes[k - 1]}"] for k in (1, 2, 3)]
     said = [line for line in log if not line.startswith("main has") or int(line.split()[-1]) in sizes]

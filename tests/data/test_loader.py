@@ -32,7 +32,8 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("workers", "cache", "between"), [(1, "none", 0), (3, "ram", 0), (8, "none", 0), (1, "ram", 1), (1, "ram", 3), (1, "ram", 9)]
+    ("workers", "cache", "between"),
+    [(1, "none", 0), (3, "ram", 0), (8, "none", 0), (1, "ram", 1), (1, "ram", 3), (1, "ram", 9)],
 )
 def test_workers_and_cache_do_not_change_what_is_trained_on(index, workers, cache, between):
     expected, got = list(loader(index).epoch(2)), list(loader(index, workers, cache, between=between).epoch(2))
@@ -52,6 +53,22 @@ def test_batches_hold_what_they_say(index):
         )
         assert len(batch.targets.boxes) == len(batch.targets.crowds) == len(batch.indices)
     assert sum(int(b.targets.crowd_valid.sum()) for b in batches) > 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "ranks", "left"), [(4, 2, 0), (4, 4, 3), (10, 1, 0), (10, 2, 1), (11, 11, 0), (8, 4, 3)]
+)
+def test_a_last_batch_of_fewer_images_than_ranks_is_left_out_and_told(index, batch, ranks, left):
+    store, labels = ImageStore(index, 64, "ram", 2), trainable_boxes(index)
+    of = [
+        TrainLoader(store, labels, CONFIG, batch=batch, seed=3, workers=1, rank=rank, ranks=ranks)
+        for rank in range(ranks)
+    ]
+    seen = {int(i) for train in of for made in train.epoch(0) for i in made.indices}
+    assert len(seen) == 11 - left
+    for train in of:
+        said = train.left_out()
+        assert f"leave {left} for the last one, fewer than the {ranks} processes" in said if left else said is None
 
 
 def test_ranks_share_every_batch(index):
@@ -180,6 +197,23 @@ def test_an_unreadable_image_is_grey_in_evaluation(index, cache):
     assert sorted(seen) == list(range(11))
     assert {i for i, image in seen.items() if (image == 114).all()} == store.unreadable == set(UNREADABLE)
     assert store[4].shape == (64, 43, 3)
+
+
+def test_evaluation_s_batches_lie_in_pinned_memory_where_that_is_asked_for(index, monkeypatch):
+    """A GPU copies from there by itself; a copy from elsewhere is waited for."""
+    store, empty, pinned = ImageStore(index, 64, "ram", 2), torch.empty, []
+
+    def made(*shape, pin_memory=False, **keys):
+        memory = empty(*shape, **keys)
+        pinned.extend([memory] * pin_memory)
+        return memory
+
+    monkeypatch.setattr(torch, "empty", made)
+    expected = list(eval_batches(store, batch=4, stride=32, workers=2))
+    assert not pinned
+    for before, batch in zip(expected, eval_batches(store, batch=4, stride=32, workers=2, pinned=True), strict=True):
+        assert torch.equal(before.images, batch.images)
+        assert any(batch.images.data_ptr() == memory.data_ptr() for memory in pinned)
 
 
 @pytest.fixture

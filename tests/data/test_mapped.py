@@ -254,6 +254,32 @@ def test_a_changed_image(index, folder, reads, change):
     assert sum(reads.values()) >= N and len(files(folder)) == 2
 
 
+@pytest.mark.parametrize("n", [1, N, 100])
+def test_another_data_set_of_the_same_names_lengths_and_times(tmp_path, folder, n):
+    """As uncompressed pictures have them whose archive has set all times to one."""
+    for name, grey in (("one", 10), ("other", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(n):
+            file = tmp_path / name / f"{i}.bmp"
+            assert cv2.imwrite(str(file), np.full((4, 8, 3), grey, np.uint8))
+            os.utime(file, (0, 0))
+    images = [(i, f"{i}.bmp", 8, 4) for i in range(n)]
+    one, other = (build_index("test", tmp_path / name, images, [], ()) for name in ("one", "other"))
+    assert (opened(one, folder, size=8)[n - 1] == 10).all() and (opened(other, folder, size=8)[n - 1] == 200).all()
+    # all of few, some of many
+    before = shared.decoding_print(one, 8)
+    changed = []
+    for i in range(n):
+        path, whole = one.path(i), one.path(i).read_bytes()
+        path.write_bytes(whole[:-1] + b"!")
+        os.utime(path, (0, 0))
+        changed.append(shared.decoding_print(one, 8) != before)
+        path.write_bytes(whole)
+        os.utime(path, (0, 0))
+    assert sum(changed) == min(n, 16) and changed[0] and changed[-1]
+    assert shared.decoding_print(one, 8) == before
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -363,13 +389,26 @@ def test_no_room_for_the_file(index, folder, monkeypatch, reads):
     assert files(folder) == files(folder, "unfinished") == []
 
 
+def test_where_there_is_no_room_what_else_is_kept_there_is_named(index, folder, monkeypatch):
+    opened(index, folder)
+    (stale,) = files(folder)
+    append(index)
+    usage = shutil.disk_usage(index.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=50_000))
+    warnings = []
+    opened(index, folder, tell=warnings.append)
+    size = f"{stale.stat().st_size / 1e9:.3g} GB"
+    assert f"what other decoded images hold there may be deleted: {stale.name} ({size})" in warnings[0]
+
+
 def test_no_room_for_the_file_nor_in_memory(index, folder, monkeypatch, reads):
     usage = shutil.disk_usage(index.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
     monkeypatch.setattr(cache, "free_memory", lambda: 0)
     warnings = []
     store = opened(index, folder, tell=warnings.append)
-    assert not store.cached and not reads and "they are decoded anew each time" in warnings[0]
+    assert not store.cached and not reads
+    assert "they are decoded anew each time; write a smaller imgsz, or a cache_dir where there is room" in warnings[0]
 
 
 def no_fsync(monkeypatch):

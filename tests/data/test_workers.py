@@ -65,8 +65,8 @@ def test_fewer_jobs_than_workers(jobs):
     assert list(ahead(lambda k: k, jobs, 5)) == jobs
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_so_much_is_made_ahead_and_no_more(workers):
+@pytest.mark.parametrize(("workers", "waiting"), [(1, None), (2, None), (4, None), (2, 2), (4, 3)])
+def test_so_much_is_made_ahead_and_no_more(workers, waiting):
     asked, most, lock = 0, 0, threading.Lock()
     begun = []
 
@@ -77,14 +77,14 @@ def test_so_much_is_made_ahead_and_no_more(workers):
             most = max(most, len(begun) - asked)
         return k
 
-    results = ahead(make, range(40), workers)
+    results, most_ahead = ahead(make, range(40), workers, waiting=waiting), waiting or 2 * workers
     for k in range(40):
         asked += 1
         assert next(results) == k
         if k in (0, 7):  # one who does not ask for long finds as much as there may be
-            assert soon(lambda k=k: len(begun) == k + 1 + 2 * workers)
+            assert soon(lambda k=k: len(begun) == k + 1 + most_ahead)
             time.sleep(0.05)
-    assert most == 2 * workers
+    assert most == most_ahead
     assert list(results) == []
 
 

@@ -31,14 +31,15 @@ def test_the_largest_batch_is_found_with_few_questions(limit, most):
 
 
 def test_a_gpu_of_a_made_up_size(monkeypatch):
-    """1 GB and 0.2 GB for each image, on a GPU of 80 GB of which others use 4."""
+    """1 GB and 0.2 GB for each image, on a GPU of 80 GB of which others use 4. Images are made in up to 2 GB, and 7 of each are
+    there meanwhile."""
     gb = 10**9
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (76 * gb, 80 * gb))
     monkeypatch.setattr(auto_batch, "room_on", lambda device: 0)
     monkeypatch.setattr(auto_batch, "memory_of_steps", lambda config, names, precision: gb + config.batch * gb // 5)
     gpu = Precision("bf16", torch.device("cuda"))
-    for batch, expected in (("auto", 248), ("10%", 8), ("25%", 72)):
-        config = load_config(None, [f"batch={batch}", "data=shapes"], auto_batch=True)
+    for batch, mixup, expected in (("auto", 0, 232), ("auto", 0.1, 224), ("10%", 0, 8), ("25%", 0, 56)):
+        config = load_config(None, [f"batch={batch}", "data=shapes", f"mixup={mixup}"], auto_batch=True)
         found, text = with_known_batch(config, gpu, 1)
         assert found.batch == expected and f"batch: {batch} is {expected} images" in text and "of the GPU's 80 GB" in text
         assert found.nominal_batch == config.nominal_batch

@@ -11,7 +11,7 @@ from torch._dynamo.backends.common import aot_autograd
 
 from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine import compiling
-from yolo_cosine.engine.compiling import Compiled, resolve_compile
+from yolo_cosine.engine.compiling import Compiled, CompiledFunction, resolve_compile
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.model.loss import DetectionLoss
@@ -120,3 +120,34 @@ def test_so_is_a_backward_pass_that_it_cannot_do():
     loss, _ = step(torch.ones(2, 3, 64, 64), targets(2, 1, 8), contextlib.nullcontext())
     loss.backward()
     assert weight.grad == 2 * 3 * 64 * 64 and told == ["RuntimeError: no such kernel"]
+
+
+def test_a_function_that_cannot_be_compiled_is_told_and_called_as_it_is():
+    """As where there is triton, but no compiler of C: tracing works, and making the kernels does not."""
+    asked = []
+
+    def no_compiler(graph, inputs):
+        asked.append(graph)
+        raise RuntimeError("Failed to find C compiler")
+
+    told = []
+    draw = CompiledFunction(lambda x, times: x * times, told.append, backend=no_compiler)
+    for k in range(1, 4):
+        assert draw(torch.ones(k), 2).sum() == 2 * k
+    assert len(asked) == 1 and told == ["RuntimeError: Failed to find C compiler"]
+    with pytest.raises(Exception, match="Failed to find C compiler"):
+        CompiledFunction(lambda x: x + 1, None, backend=no_compiler)(torch.ones(1))
+    with pytest.raises(TypeError):  # the function's own
+        draw(None, None)
+
+
+def test_memory_that_runs_out_is_no_matter_of_the_compiler():
+    def full(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    told = []
+    draw = CompiledFunction(torch.sin, told.append, backend="eager")
+    draw._call = full
+    with pytest.raises(torch.OutOfMemoryError):
+        draw(torch.ones(1))
+    assert not told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 
 import pytest
 import torch
@@ -45,7 +46,9 @@ def a_norm(channels):
     ("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.bfloat16, 8e-3)], ids=["float32", "bf16"]
 )
 @pytest.mark.parametrize(
-    "shape", [(2, 64, 20, 20), (3, 16, 33, 17), (2, 8, 9, 5), (5, 80, 3, 1), (1, 1, 7, 7), (2, 3, 130, 130), (3, 7, 1, 1)], ids=str
+    "shape",
+    [(2, 64, 20, 20), (3, 16, 33, 17), (2, 8, 9, 5), (5, 80, 3, 1), (1, 1, 7, 7), (2, 3, 130, 130), (3, 7, 1, 1), (2, 300, 3, 5)],
+    ids=str,
 )  # fmt: skip
 def test_equals_pytorch(shape, dtype, tolerance, silu):
     torch.manual_seed(0)
@@ -53,6 +56,23 @@ def test_equals_pytorch(shape, dtype, tolerance, silu):
     gradient = torch.randn(shape).to(dtype)  # in another layout
     for fused, exact in both(x, gradient, a_norm(shape[1]), silu):
         assert (fused.double() - exact).abs().max() <= tolerance * exact.abs().max().clamp(min=1)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="no other instructions to do without")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+def test_a_processor_without_wide_vectors_computes_the_same(monkeypatch, dtype):
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 24, 20, 20)).to(dtype).contiguous(memory_format=torch.channels_last)
+    x[0, :4, :2, :2] *= 30  # where the sigmoid is 0 or 1
+    norm, results = a_norm(24), []
+    for library in (native.load("norm_silu"), native.load("norm_silu", "-mno-avx512f")):
+        monkeypatch.setattr(native, "load", lambda name, library=library: library)
+        results.append(
+            [fused for fused, _ in both(x, torch.randn(x.shape, generator=torch.manual_seed(1)).to(dtype), norm)]
+        )
+    tolerance = 1e-6 if dtype == torch.float32 else 8e-3
+    for wide, plain in zip(*results, strict=True):
+        assert (wide - plain).abs().max() <= tolerance * plain.abs().max().clamp(min=1)
 
 
 def test_the_means_of_large_values_do_not_cancel():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,28 +13,26 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from scipy.stats import ttest_ind
 
 from yolo_cosine import events
 from yolo_cosine.config.load import load_config
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.data.shapes import generate as generate_shapes
 from yolo_cosine.errors import TrainingFailed, UserError
 from yolo_cosine.model import detector
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import bench_seeds
 import bench_train
-from bench import runs, standin
+from bench import launch, runs, standin
 from bench.clock import Clock
-from bench.compare import compare, report, welch_interval
 from bench.data import prepare
 from bench.figures import figures, profile_table, summarize, table
 from bench.modes import MODES, Setting, our_config, ultralytics_arguments
 from bench.ours import Listener, ceiling, evaluation, profile
 from bench.photos import generate, photograph
-from bench.theirs import Callbacks
+from bench.theirs import Callbacks, prefetch_note
 
 SETTING = Setting("data.yaml", "yolo11n.yaml", 320, 16, 16, 40, 3, "cpu")
 
@@ -61,6 +58,12 @@ def test_a_mode_names_keys_of_its_trainer_and_changes_them(name, device, theirs)
     assert options.keys() <= own.keys()
     assert all(own[key] != value or key == "workers" for key, value in options.items())
     assert "full" not in options.values()
+
+
+def test_on_a_gpu_each_trainer_is_compiled_too():
+    assert runs.chosen_modes(None, "cpu") == ["ours", "defaults", "best"]
+    assert runs.chosen_modes(None, "cuda") == ["ours", "ours-compiled", "defaults", "best", "compiled"]
+    assert MODES["ours-compiled"].options("cuda") == {"compile": "default", "deterministic": False}
 
 
 def test_both_trainers_are_asked_the_same(theirs):
@@ -189,6 +192,7 @@ def test_the_times_of_ultralytics_run(seconds):
         getattr(callbacks, name)(who)
 
     at(5, "on_train_epoch_start")
+    at(5.5, "on_train_epoch_start")  # memory ran out
     at(6, "on_train_batch_end")
     trainer.ema.updates = 1
     at(7, "on_train_batch_end")
@@ -197,6 +201,10 @@ def test_the_times_of_ultralytics_run(seconds):
     at(11, "on_model_save")
     at(11.5, "on_fit_epoch_end")
     at(12, "on_train_epoch_start")
+    at(12.1, "on_train_batch_end")
+    at(12.2, "on_train_epoch_end")
+    at(12.3, "on_val_end", validator)  # a loss was no number: the epoch begins again, and has taken from 11.5 on
+    at(12.4, "on_train_epoch_start")
     at(13, "on_train_batch_end")
     at(14, "on_train_epoch_end")
     at(15, "on_val_end", validator)
@@ -208,7 +216,37 @@ def test_the_times_of_ultralytics_run(seconds):
     assert (first["begun"], first["train_seconds"], first["eval_seconds"], first["ended"]) == (5, 3, 2, 11.5)
     assert (second["begun"], second["train_seconds"], second["eval_seconds"], second["ended"]) == (11.5, 2.5, 1, 16)
     assert first["forward_seconds"] == 1 and (first["images"], second["images"]) == (13, 8)
+    assert len(callbacks.clock.epochs) == 2
     assert callbacks.clock.evaluations[0]["weights"] == str(Path("w/epoch0.pt"))
+
+
+def test_batches_that_were_ready_before_an_epoch_began_are_told():
+    assert prefetch_note(2048, 16, 16) == [] == prefetch_note(13, 8, 0)
+    (note,) = prefetch_note(2032, 16, 16)
+    assert "up to 64 batches ready during an evaluation, and an epoch has 127" in note
+
+
+def test_a_process_that_fails_is_told_by_its_log(tmp_path):
+    with pytest.raises(
+        TrainingFailed, match=r"bench.nothing ended with 1; its log, .*\n.*No module named bench.nothing"
+    ):
+        launch.measure("bench.nothing", {}, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("sizes", "peak"), [((5, 4, 9), 5), ((1, 2, 9), 3)])
+def test_the_memory_is_that_of_the_training(sizes, peak, tmp_path, monkeypatch):
+    """A process with helpers whose training is over after 10 s, and that had 3 bytes itself."""
+    (tmp_path / "trained.py").write_text(
+        "import json, sys; json.dump({'own_peak': 3, 'about': {'total_seconds': 10}}, open(sys.argv[2], 'w'))"
+    )
+
+    def watch(process):
+        process.wait()
+        started = float(process.args[-1])
+        return list(zip((started + 1, started + 9, started + 11), sizes, strict=True))
+
+    monkeypatch.setattr(launch, "_watch", watch)
+    assert launch.measure("trained", {}, tmp_path, {"PYTHONPATH": str(tmp_path)})["host_peak"] == peak
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -252,13 +290,40 @@ def test_the_table_has_medians_ranges_and_ratios_repeat_by_repeat():
     ]
     found = summarize([*done, {"mode": "defaults", "repeat": 0, "error": "no memory"}])
     assert found["summary"]["ours"]["images_per_second"] == {"median": 10.0, "low": 8.0, "high": 20.0, "n": 3}
-    assert found["times_as_good"]["best"]["images_per_second"] == {"median": 3.0, "low": 2.0, "high": 4.0, "n": 3}
-    assert found["summary"]["defaults"] == {} and "defaults" not in found["times_as_good"]
+    assert found["times_as_good"]["ours/best"]["images_per_second"] == {"median": 3.0, "low": 2.0, "high": 4.0, "n": 3}
+    assert found["summary"]["defaults"] == {} and found["times_as_good"].keys() == {"ours/best"}
     rows = {row[:32].strip(): row for row in table(found).splitlines()}
     assert "10.0 (8.0-20.0)" in rows["training, img/s"] and rows["training, img/s"].endswith("3.00x (2.00-4.00)")
     target = rows["to the mAP50-95 asked for, s"]
     assert "not reached" in target and target.endswith("59.0 (59.0-59.0), 2 of 3")
     assert "peak GPU memory reserved, MiB" not in rows
+    quick = {"mode": "ours-compiled", "repeat": 1, "figures": figures(raw(2.5), None)}
+    found = summarize([*done, quick])["times_as_good"]
+    assert found.keys() == {"ours/best", "ours-compiled/best"}
+    assert found["ours-compiled/best"]["images_per_second"] == {"median": 4.0, "low": 4.0, "high": 4.0, "n": 1}
+
+
+def test_no_run_begins_that_would_end_after_the_limit(tmp_path, small_shapes, monkeypatch, capsys):
+    """A minute for each run of one network, three for those of the other."""
+    now, done = [0.0], []
+
+    def run(self, setting, mode, overrides, repeat, profile):
+        done.append((setting.model[6:7], mode, overrides))
+        now[0] += 60 if setting.model == "yolo11n.yaml" else 180
+        return {"mode": mode, "repeat": repeat, "figures": figures(raw(), None)}
+
+    machine = {"hardware": {"gpus": ["a GPU"], "cores": 2}, "software": {"torch": "2"}, "torchvision": True}
+    monkeypatch.setattr(bench_train, "ask", lambda module: machine)
+    monkeypatch.setattr(bench_train.Bench, "run", run)
+    monkeypatch.setattr(bench_train, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    code = bench_train.main(
+        ["--data", str(small_shapes), "--model", "yolo11n.yaml", "yolo11s.yaml", "--only", "ours-compiled,defaults,best",
+         "--minutes", "11.5", "--work", str(tmp_path), "--ours", "lr0=0.5", "--best", "lr0=0.25"]
+    )  # fmt: skip
+    modes = [("ours-compiled", {"lr0": 0.5}), ("defaults", {}), ("best", {"lr0": 0.25})]
+    # of best there is no run of the larger network, and the longest so far would end after 12
+    assert code == 0 and done == [(model, *modes[k]) for model, k in zip("nnnssnn", (0, 1, 2, 0, 1, 0, 1), strict=True)]
+    assert "yolo11s.yaml, best, 1: left out, it would end after 11.5 minutes" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -314,67 +379,36 @@ def test_the_record_of_a_benchmark(tmp_path, small_photos, monkeypatch, capsys):
     assert [(run["mode"], run["repeat"], run["seed"]) for run in found["runs"]] == [
         (mode, repeat, seed) for repeat, seed in enumerate((7, 8)) for mode in ("ours", "defaults", "best")
     ]
-    assert found["times_as_good"]["defaults"]["images_per_second"]["median"] == 2.0
+    assert found["times_as_good"]["ours/defaults"]["images_per_second"]["median"] == 2.0
     assert found["summary"]["defaults"]["target_seconds"]["median"] == 50.0
 
 
-# --- seeds ------------------------------------------------------------------------------------------------------------
+TINY = {
+    "nc": 80,
+    "backbone": [[-1, 1, "Conv", [channels, 3, 2]] for channels in (8, 16, 32, 32)],
+    "head": [[[2, 3], 1, "Detect", ["nc"]]],
+}
 
 
-@pytest.mark.parametrize(("a", "b"), [([0.5, 0.52, 0.57], [0.4, 0.44]), ([1.0, 2.0, 4.0, 9.0], [3.0, 3.5, 3.1])])
-def test_the_unpaired_interval_is_welchs(a, b):
-    expected = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    difference, low, high = welch_interval(a, b)
-    assert difference == pytest.approx(np.mean(a) - np.mean(b))
-    assert (low, high) == pytest.approx((expected.low, expected.high))
-
-
-def test_one_seed_has_no_interval():
-    assert all(math.isnan(v) for v in welch_interval([0.5], [0.4, 0.5])[1:])
-
-
-def _scores(path: Path, value: float) -> None:
-    path.mkdir(parents=True)
-    row = {"metrics/mAP50-95": value, "metrics/mAP50": value + 0.3}
-    (path / "scores.json").write_text(json.dumps({"best": row, "last": row}))
-
-
-def test_seeds_that_are_there_are_compared(tmp_path, capsys):
-    values = {"ours": [0.58, 0.57, 0.59], "ultralytics": [0.57, 0.565]}
-    for trainer, column in values.items():
-        for seed, value in enumerate(column):
-            _scores(tmp_path / f"{trainer}-seed{seed}", value)
-    out = tmp_path / "seeds.json"
-    assert bench_seeds.main(["--report", "--work", str(tmp_path), "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["comparison"]["best"][events.MAP]
-    assert found["ours"]["n"] == 3 and found["ultralytics"]["n"] == 2
-    assert found["unpaired"]["mean"] == pytest.approx(0.58 - 0.5675) and found["paired"]["n"] == 2
-    assert found["paired"]["mean"] == pytest.approx(0.0075)
-    said = capsys.readouterr().out
-    assert "mAP50-95 of best.pt" in said and "ours - ultralytics, unpaired: +0.0125 (" in said
-
-
-def test_one_trainer_alone_is_reported(tmp_path):
-    scores = {"ours": {0: {w: {events.MAP: 0.5, events.MAP50: 0.8} for w in ("best", "last")}}, "ultralytics": {}}
-    assert "0.5000 (too few for an interval)" in report(scores, compare(scores)) and "none yet" in report(
-        scores, compare(scores)
-    )
-
-
-@pytest.mark.parametrize(
-    ("files", "arguments", "said"),
-    [
-        ({}, ["--report"], "has no scores of these seeds"),
-        ({}, ["--report", "--seeds", "1", "1"], "write different numbers"),
-        ({"ours-seed0/scores.json": "{}"}, ["--report"], "is no file of scores"),
-    ],
-)
-def test_mistakes_with_seeds(files, arguments, said, tmp_path, capsys):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-    assert bench_seeds.main([*arguments, "--work", str(tmp_path)]) == 2
-    assert said in capsys.readouterr().err
+def test_both_trainers_are_measured(tmp_path, small_photos, monkeypatch):
+    """The processes themselves, with a network and photographs that are hardly any."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    model, out = tmp_path / "tiny.yaml", tmp_path / "out.json"
+    model.write_text(json.dumps(TINY))
+    code = bench_train.main(
+        ["--data", str(small_photos), "--model", str(model), "--imgsz", "32", "--batch", "2", "--epochs", "2", "--only",
+         "ours,defaults", "--repeats", "1", "--ceiling-steps", "1", "--device", "cpu", "--ours", "precision=fp32", "--out",
+         str(out), "--work", str(tmp_path / "work")]
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(out.read_text())["models"][str(model)]
+    for run in found["runs"]:
+        assert [epoch["images"] for epoch in run["raw"]["epochs"]] == [6, 6] and run["raw"]["about"]["updates"] == 6
+        missing = {name for name, value in run["figures"].items() if value is None}
+        assert missing - {"gpu_allocated_mib", "gpu_reserved_mib"} == (
+            set() if run["mode"] == "ours" else {"ceiling_images_per_second", "share_of_ceiling"}
+        )
+    assert found["times_as_good"]["ours/defaults"]["images_per_second"]["median"] > 0
 
 
 # --- data, and the stand-in -------------------------------------------------------------------------------------------
@@ -402,6 +436,21 @@ def test_generated_photographs_are_made_once_and_read_by_both(small_photos, tmp_
     assert np.array_equal(cut.boxes, whole.boxes[: whole.offsets[4]])
     labels = (data.yaml.parent / "labels/train").glob("*.txt")
     assert sum(len(path.read_text().splitlines()) for path in labels) == len(cut.boxes)
+
+
+def test_data_that_was_changed_is_converted_anew(tmp_path):
+    data = tmp_path / "shapes"
+    before = prepare(str(generate_shapes(data, train=4, val=2)), None, tmp_path / "work")
+    file = data / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+    now = prepare(str(data), None, tmp_path / "work")
+    assert now.yaml != before.yaml
+    count = len(open_dataset(str(before.yaml)).splits["train"].boxes)
+    assert len(open_dataset(str(now.yaml)).splits["train"].boxes) == count - 1
+    moved = data.rename(tmp_path / "moved")  # the same elsewhere
+    assert prepare(str(moved), None, tmp_path / "work").yaml == now.yaml
 
 
 def test_the_stand_in_keeps_the_boxes_that_ultralytics_own_nms_keeps():

@@ -202,7 +202,14 @@ def _times(keys: dict[str, Any], threads: int | None, seconds: float, together: 
     began = time.perf_counter()
     # it is never written to the folder, and the weights of a checkpoint would train no faster
     trainer = build_trainer(
-        config, lambda: Path("."), lambda event: None, precision, World(), fresh=False, folder=Path(keys["cache_dir"])
+        config,
+        lambda: Path("."),
+        lambda event: None,
+        precision,
+        World(),
+        fresh=False,
+        folder=Path(keys["cache_dir"]),
+        brief=True,
     )
     start = time.perf_counter() - began
 

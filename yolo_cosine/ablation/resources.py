@@ -11,6 +11,7 @@ from yolo_cosine.ablation.folder import saved_threads
 from yolo_cosine.ablation.plan import Plan
 from yolo_cosine.ablation.spec import Ablation
 from yolo_cosine.errors import TrainingFailed, UserError
+from yolo_cosine.processor import available_cores
 
 _WORTH = 1.1  # times the speed of all together, from which it is worth to have more runs side by side
 _MOST = 8  # runs on one GPU
@@ -36,7 +37,7 @@ def find_resources(ablation: Ablation, plan: Plan, tell: Callable[[str], None] =
     """
     local = ablation.keys.executor == "local"
     gpus = _gpus({str(config.device) for config in ablation.configs.values()}) if local else ()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads = saved_threads(ablation.folder) if ablation.keys.threads == "auto" else ablation.keys.threads
 
     def of(places: int) -> Resources:

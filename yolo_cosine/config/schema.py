@@ -91,14 +91,15 @@ class DataConfig(KeyGroup):
     )
     cache: Literal["auto", "ram", "disk", "none"] = Field(
         "auto",
-        description="Keep decoded images: in memory (`ram`; `auto` does where they fit in half of what is free), or in a "
-        "file (`disk`) that all runs on this machine share, and later ones use again as long as the images are the same.",
+        description="Keep decoded images: in memory (`ram`), or in a file (`disk`) that all runs on this machine share, and "
+        "later ones use again as long as the images are the same. `auto`: in memory where they fit in half of what is free, "
+        "else in a file where they fit in half of the free disk.",
     )
     cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="Folder of the files of `cache: disk`, and of what takes long to read of a large data set's annotations; "
-        "by default .images in `runs`. With a folder named, `cache: auto` keeps what fits into memory there, as an "
-        "ablation does for its runs and several processes of a run do. It may be deleted at any time.",
+        "by default .images in `runs`. With a folder named, `cache: auto` keeps them there also where they fit into "
+        "memory, as an ablation does for its runs and several processes of a run do. It may be deleted at any time.",
     )
 
 

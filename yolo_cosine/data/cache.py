@@ -8,17 +8,16 @@ and may pass: it is tried again. Where one image after another fails so, it is t
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.mapped import MappedImages
+from yolo_cosine.data.memory import free_memory
 from yolo_cosine.data.shared import shared_images
 from yolo_cosine.data.workers import TIMEOUT, ahead, say_nothing
 from yolo_cosine.errors import TrainingFailed, UserError, some_of
@@ -79,19 +78,6 @@ def _read_file(path: Path) -> np.ndarray | None:
             if (pause := next(pauses, None)) is None:
                 raise
             time.sleep(pause)
-
-
-def free_memory() -> int:
-    """Bytes that this process may fill: of the machine's and its container's, its share where torchrun started several."""
-    free = psutil.virtual_memory().available
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no container, or one that does not say
-    return max(free, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def decoded_bytes(index: Index, size: int) -> int:
@@ -155,7 +141,8 @@ class ImageStore:
                 cache, trouble = "auto", error.strerror or error
         self.cached = cache in ("ram", "disk") or (cache == "auto" and self.bytes < free_memory() / 2)
         if trouble:
-            instead = "kept in memory, by this run alone" if self.cached else "decoded anew each time"
+            remedy = "write a smaller imgsz, or a cache_dir where there is room, or train with more memory"
+            instead = "kept in memory, by this run alone" if self.cached else f"decoded anew each time; {remedy}"
             tell(f"{index.source}: decoded images cannot be shared in {folder}: {trouble}; they are {instead}")
         if self.cached and cache != "disk":
             self._images = []

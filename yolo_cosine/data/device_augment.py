@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_AT_ONCE = 2**22  # pixels of the output that are worked on together; some 110 bytes are needed for each meanwhile
+_AT_ONCE = 2**22  # pixels of the output that are worked on together
+_AT_ONCE_ON_GPU = 2**24  # there a batch takes as long as its kernels are many
+_MEANWHILE = 110  # bytes that are needed for each of them, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,21 +60,30 @@ def augment_images(pixels: Tensor, sampling: Sampling, size: int, draw: Callable
     mixed = rows > count
     tensors = [getattr(sampling, name) for name in ("center", "outer", "first", "pitch", "inverse", "colour")]
     images = torch.empty(rows, size, size, 3, dtype=torch.uint8, device=pixels.device)
-    for some in _in_turn(rows, size):
+    for some in _in_turn(rows, size, pixels.device):
         images[some] = draw(
             pixels, *(t[some] for t in tensors), size, sampling.perspective, sampling.coloured and not mixed
         )
     if mixed:
         images = _mix(images, sampling)
-        for some in _in_turn(count, size) if sampling.coloured else ():
+        for some in _in_turn(count, size, pixels.device) if sampling.coloured else ():
             part = images[some]
             part.copy_(_shift_colours(part.float().flatten(1, 2), sampling.colour[some]).view_as(part))
     return images.permute(0, 3, 1, 2)
 
 
-def _in_turn(count: int, size: int) -> Iterator[slice]:
+def memory_meanwhile(rows: int, size: int, device: torch.device) -> int:
+    """Bytes that a device needs, about, while it makes so many rows of images, on top of what it makes."""
+    return _MEANWHILE * size**2 * min(rows, _step(size, device))
+
+
+def _step(size: int, device: torch.device) -> int:
+    return max((_AT_ONCE_ON_GPU if device.type == "cuda" else _AT_ONCE) // size**2, 1)
+
+
+def _in_turn(count: int, size: int, device: torch.device) -> Iterator[slice]:
     """The images that are worked on at a time."""
-    step = max(_AT_ONCE // size**2, 1)
+    step = _step(size, device)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
@@ -80,13 +91,13 @@ def _mix(images: Tensor, sampling: Sampling) -> Tensor:
     """Blend and paste the later of (R, S, S, 3) images into the first B, as `mixing.py` does, and return these."""
     count, size = len(sampling.colour), images.shape[1]
     images, blended, pasted = images.split([count, len(sampling.blended), len(sampling.pasted)])
-    for some in _in_turn(len(blended), size):
+    for some in _in_turn(len(blended), size, images.device):
         of, share = sampling.blended[some], sampling.share[some].view(-1, 1, 1, 1)
         mixed = images.index_select(0, of) * share + blended[some] * (1 - share)
         images.index_copy_(0, of, mixed.to(torch.uint8))
     row = torch.arange(size, device=images.device).view(1, -1, 1, 1)
     column = row.view(1, 1, -1, 1)
-    for some in _in_turn(len(pasted), size):
+    for some in _in_turn(len(pasted), size, images.device):
         of = sampling.pasted[some]
         x1, y1, x2, y2 = sampling.areas[some].view(-1, 4, 1, 1, 1).unbind(1)
         inside = (row >= y1) & (row < y2) & (column >= x1) & (column < x2)

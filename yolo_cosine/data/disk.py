@@ -9,12 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from yolo_cosine.processor import available_cores
+
 T, R = TypeVar("T"), TypeVar("R")
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """`work` of each item, in order; for work that waits for the disk."""
-    items, threads = list(items), min(32, 4 * (os.cpu_count() or 1))
+    items, threads = list(items), min(32, 4 * available_cores())
     # to hand over an item costs more than to ask for a file's size; enough parts for all threads to end at once, nearly
     size = min(max(len(items) // (16 * threads), 1), 1000)
 

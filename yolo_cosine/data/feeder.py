@@ -16,15 +16,29 @@ import torch
 from torch import Tensor
 
 from yolo_cosine.data.cache import ImageStore
-from yolo_cosine.data.device_augment import Sampling, augment_images, render
+from yolo_cosine.data.device_augment import Sampling, augment_images, memory_meanwhile, render
 from yolo_cosine.data.index import TrainableBoxes
 from yolo_cosine.data.loader import TrainBatch
 from yolo_cosine.data.packing import Packed, pack
+from yolo_cosine.data.parcel import may_wait
 from yolo_cosine.data.resident import ResidentImages
 from yolo_cosine.data.sampler import AugmentParams
 from yolo_cosine.data.targets import Targets
 
+_SHOWN = 2  # times the pixels of an image is what it shows of its photographs, about: half of a mosaic's canvas
 _COPYING = 4  # threads that are worth having where photographs need not be decoded: more would only hold more memory
+
+
+def device_memory(rows: int, size: int, resident: bool, device: torch.device) -> int:
+    """Bytes that a device needs, about, for batches of so many placed images: that which is trained on, that which is made,
+    one that is not yet free again, and what it takes to make them.
+
+    Args:
+        size: side of the images, pixels.
+        resident: whether the photographs are there.
+    """
+    images = rows * 3 * size**2
+    return images * (3 if resident else 3 + 2 * _SHOWN) + memory_meanwhile(rows, size, device)
 
 
 class Feeder:
@@ -47,6 +61,12 @@ class Feeder:
     def threads(self, wanted: int) -> int:
         """How many of them should pack."""
         return min(wanted, _COPYING) if self.store.cached else wanted
+
+    def waiting(self, workers: int, rows: int) -> int:
+        """How many packed batches of so many placed images may wait, if so many threads pack."""
+        if self.resident is not None:
+            return 2 * workers
+        return may_wait(workers, _SHOWN * rows * 3 * self.store.size**2)
 
     def feed(self, batches: Generator[Packed, None, None]) -> Iterator[TrainBatch]:
         """The batches on the device, each on its way there while the one before is trained on."""

@@ -15,6 +15,7 @@ from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
 from yolo_cosine.data.index import Index, TrainableBoxes
+from yolo_cosine.data.parcel import may_wait
 from yolo_cosine.data.sampler import AugmentParams, augment_params, batch_sizes, epoch_draws, epoch_order
 from yolo_cosine.data.shared_batches import Arrays, SharedBatches
 from yolo_cosine.data.targets import Targets, pad_targets
@@ -102,6 +103,16 @@ class TrainLoader:
         whole, rest = divmod(len(self.store.index), self.batch)
         return whole + (rest >= self.ranks)
 
+    def left_out(self) -> str | None:
+        """What every epoch goes without because it is less than an image for each rank, in words; None if nothing."""
+        index, rest = self.store.index, len(self.store.index) - len(self) * self.batch
+        if rest <= 0:
+            return None
+        return (
+            f"{index.source}: {len(index)} images in batches of {self.batch} leave {rest} for the last one, fewer than the "
+            f"{self.ranks} processes: each epoch goes without the last {rest} of its order; a batch of another size may fit"
+        )
+
     def images_in(self, number: int) -> int:
         """Images in this batch of an epoch, over all ranks."""
         return min(self.batch, len(self.store.index) - number * self.batch)
@@ -148,8 +159,12 @@ class TrainLoader:
         if self.between and self.feeder is None:
             yield from map(make, jobs)
             return
-        workers = self.workers if self.feeder is None else self.feeder.threads(self.workers)
-        made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell)
+        workers, waiting = self.workers, None
+        if self.feeder is not None:
+            workers = self.feeder.threads(workers)
+            rows = -(-self.batch // self.ranks) * (2 if self.augment.mixes and mosaic else 1)
+            waiting = self.feeder.waiting(workers, rows)
+        made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell, waiting=waiting)
         yield from made if self.feeder is None else self.feeder.feed(made)
 
 
@@ -182,7 +197,7 @@ def padded(images: int, boxes: Boxes, ratio: float) -> Targets:
 
 def eval_batches(
     store: ImageStore, *, batch: int, stride: int, workers: int, images: np.ndarray | None = None,
-    timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+    timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing, pinned: bool = False,
 ) -> Iterator[EvalBatch]:  # fmt: skip
     """All images once, letterboxed and grouped by shape so that little padding is computed on.
 
@@ -192,6 +207,7 @@ def eval_batches(
         images: (K,) int64, only these images.
         timeout: seconds that a thread may be at one batch.
         tell: told of threads that were at one for longer and are replaced.
+        pinned: as for `Parcel`.
 
     Raises:
         TrainingFailed: if a batch cannot be made.
@@ -205,8 +221,9 @@ def eval_batches(
             chunks.append((ordered[start:k], shapes[ordered[start]]))
             start = k
     yield from ahead(
-        lambda chunk: _letterbox(store, *chunk), chunks, workers,
+        lambda chunk: _letterbox(store, *chunk, pinned), chunks, workers,
         describe=lambda chunk: _named(store.index, chunk[0]), timeout=timeout, tell=tell,
+        waiting=may_wait(workers, batch * 3 * store.size**2) if pinned else None,
     )  # fmt: skip
 
 
@@ -215,9 +232,11 @@ def _padded_shape(size: np.ndarray, side: int, stride: int) -> tuple[int, int]:
     return -(-height // stride) * stride, -(-width // stride) * stride
 
 
-def _letterbox(store: ImageStore, indices: list[int], shape: tuple[int, int]) -> EvalBatch:
+def _letterbox(store: ImageStore, indices: list[int], shape: tuple[int, int], pinned: bool) -> EvalBatch:
     """Centre each image on grey. One whose size is not the annotated one is fitted into the same shape."""
-    images = np.full((len(indices), *shape, 3), GREY, dtype=np.uint8)
+    memory = torch.empty(len(indices), *shape, 3, dtype=torch.uint8, pin_memory=pinned)
+    images = memory.numpy()
+    images.fill(GREY)
     gain, pad = np.empty((len(indices), 2)), np.empty((len(indices), 2), dtype=np.int64)
     for k, i in enumerate(indices):
         image = store[i]
@@ -227,7 +246,7 @@ def _letterbox(store: ImageStore, indices: list[int], shape: tuple[int, int]) ->
         pad[k] = (shape[1] - w) // 2, (shape[0] - h) // 2
         gain[k] = (w, h) / np.maximum(store.index.sizes[i], 1)
         images[k, pad[k, 1] : pad[k, 1] + h, pad[k, 0] : pad[k, 0] + w] = image
-    return EvalBatch(np.array(indices), torch.from_numpy(images).permute(0, 3, 1, 2), gain, pad)
+    return EvalBatch(np.array(indices), memory.permute(0, 3, 1, 2), gain, pad)
 
 
 def _shrink(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -8,9 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolo_cosine.data.memory import free_memory
+
 _ALIGNED = 16  # bytes: where an array may begin
+_PINNED = 2**30  # bytes of pinned memory that batches may wait in, where a machine's memory is small
+_SHARE = 16  # of a larger one's free memory they may have the sixteenth part
 
 Shape = tuple[int, ...]
+
+
+def may_wait(workers: int, size: int) -> int:
+    """How many batches of about `size` bytes may be made ahead in pinned memory, which the system can use for nothing else.
+
+    PyTorch keeps pinned memory in pieces of whole powers of two.
+    """
+    room, piece = max(_PINNED, free_memory() // _SHARE), 1 << max(size - 1, 0).bit_length()
+    return min(2 * max(workers, 1), max(2, room // piece))
 
 
 class Parcel:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from yolo_cosine.data.augment import GREY
-from yolo_cosine.data.cache import ImageStore, free_memory
+from yolo_cosine.data.cache import ImageStore
+from yolo_cosine.data.memory import free_memory
 
 _SHARE = 0.25  # of what is free on the device: training needs the rest
 _AT_ONCE = 64 * 2**20  # bytes that are copied in one go

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_cosine.errors import UserError
+from yolo_cosine.processor import available_cores
 
 if TYPE_CHECKING:
     from yolo_cosine.data.shapes_render import Picture
@@ -155,7 +156,7 @@ def _write_split(root: Path, split: str, count: int, seed: int, size: tuple[int,
         (folder / entry["image"]["file_name"]).write_bytes(encoded.tobytes())
         return entry
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(available_cores(), 8)) as pool:
         entries = list(pool.map(draw, range(count)))
     content = json.dumps(_coco(entries), separators=(",", ":"))
     (root / "annotations" / f"instances_{split}.json").write_text(content, encoding="utf-8")

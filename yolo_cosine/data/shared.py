@@ -19,14 +19,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from yolo_cosine.data.disk import file_stamps
+from yolo_cosine.data.disk import file_stamps, in_threads
 from yolo_cosine.data.index import Index
 from yolo_cosine.data.mapped import MappedImages, open_mapped, write_mapped
-from yolo_cosine.errors import UserError
+from yolo_cosine.errors import UserError, some_of
 from yolo_cosine.files import FileLock, sync_folder
 
 _DECODING = 1  # to be raised when the same files come to be decoded into other pixels, or laid out in another way
 _SHARE = 0.9  # of the free disk may be filled: runs save themselves there, too
+_READ = 16  # files whose content is part of a print
 _LOOK = 0.2  # seconds between two looks at whether the process that builds has ended
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -37,20 +38,43 @@ Images = Generator[np.ndarray | None, None, None]
 def decoding_print(index: Index, size: int) -> str:
     """A digest of what the decoded images depend on, 64 letters; the folder that they lie in is not part of it.
 
-    The files count by their names, order, lengths in bytes and times of their last change. The annotated sizes are part
-    of it, for they decide whether a picture is turned, and so is the decoder, down to the instructions that it can use
-    here: a cluster may have several kinds of machines.
+    The files count by their names, order, lengths in bytes and times of their last change, and some by their content:
+    pictures that are not compressed are of one length, and an archive may have set all times to one. The annotated sizes
+    are part of it, for they decide whether a picture is turned, and so is the decoder, down to the instructions that it
+    can use here: a cluster may have several kinds of machines.
     """
+    paths = index.paths()
+    some = np.unique(np.linspace(0, len(paths) - 1, _READ).round().astype(int)) if paths else ()
     digest = hashlib.sha256()
     for part in (
         f"{_DECODING} {size} {cv2.getBuildInformation()} {cv2.getCPUFeaturesLine()}".encode(),
         "\0".join(index.files).encode(errors="surrogatepass"),
-        file_stamps(index.paths())[:, :2].tobytes(),  # length and last change
+        file_stamps(paths)[:, :2].tobytes(),  # length and last change
+        b"".join(in_threads(_content, [paths[i] for i in some])),
         np.ascontiguousarray(index.sizes).tobytes(),
     ):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def _content(path: str) -> bytes:
+    """A digest of a file, 32 bytes; that of nothing where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).digest()
+    except (OSError, ValueError):
+        return hashlib.sha256().digest()
+
+
+def is_kept(index: Index, size: int, folder: Path) -> bool:
+    """Whether the file with the images of a split is there, or somebody is at building it."""
+    path = _file_of(decoding_print(index, size), size, folder)
+    return os.path.exists(path) or bool(_unfinished(path))
+
+
+def _file_of(of: str, size: int, folder: Path) -> Path:
+    return folder / f"{size}px-{of[:40]}.images"
 
 
 def shared_images(
@@ -72,7 +96,7 @@ def shared_images(
         TrainingFailed: as `decode` raises it.
     """
     of = decoding_print(index, size)
-    path = folder / f"{size}px-{of[:40]}.images"
+    path = _file_of(of, size, folder)
 
     def there() -> MappedImages | None:
         images = open_mapped(path, of, len(index))
@@ -148,8 +172,14 @@ def _make(folder: Path) -> None:
 
 def _check_room(folder: Path, room: int) -> None:
     free = shutil.disk_usage(folder).free
-    if room > _SHARE * free:
-        raise OSError(errno.ENOSPC, f"they need {room / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
+    if room <= _SHARE * free:
+        return
+    text = f"they need {room / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free"
+    others = {path.name: path.stat().st_size for path in sorted(folder.glob("*.images"))}
+    if others:  # of images as they once were, perhaps; or not, if another folder has them
+        named = some_of(list(others), lambda name: f"{name} ({others[name] / 1e9:.3g} GB)")
+        text += f"; what other decoded images hold there may be deleted: {named}"
+    raise OSError(errno.ENOSPC, text)
 
 
 def _unfinished(path: Path) -> list[Path]:

@@ -31,9 +31,9 @@ def say_nothing(text: str) -> None:
 
 def ahead(
     make: Callable[[J], T], jobs: Sequence[J], workers: int, *, describe: Callable[[J], str] = str,
-    timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
+    timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing, waiting: int | None = None,
 ) -> Iterator[T]:  # fmt: skip
-    """Results of `make(job)` in order, with up to `2 * workers` of them made ahead.
+    """Results of `make(job)` in order, with up to `waiting` of them made ahead.
 
     Args:
         make: what the threads do; pure, as a job may be done twice.
@@ -41,6 +41,7 @@ def ahead(
         describe: a job in words, for messages.
         timeout: seconds that a thread may be at one job; then it is given up and another one does the job.
         tell: told of a thread that was given up, in the thread that asks for the results.
+        waiting: by default `2 * workers`. Fewer, where results are large.
 
     Raises:
         TrainingFailed: if a job fails twice, or hangs twice.
@@ -58,7 +59,7 @@ def ahead(
     try:
         for _ in range(min(max(workers, 1), len(jobs))):
             pool.start_worker()
-        for _ in range(2 * max(workers, 1)):
+        for _ in range(waiting or 2 * max(workers, 1)):
             start_next()
         while pending:
             pool.wait_for(job := pending.popleft())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import PIL.Image
 from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.image_files import orientation
 from yolo_cosine.data.index import Category, Index, TrainableBoxes, trainable_boxes
+from yolo_cosine.processor import available_cores
 
 STRIDES = (8, 16, 32)  # pixels between the cells of the network's levels: v5u to 26, every scale
 THUMB = 16  # side of the grey thumbnail that look-alikes are found by, pixels
@@ -93,7 +93,7 @@ def take_snapshot(
     opened = open_dataset(data, splits)
     paths = list(dict.fromkeys(index.path(i) for index in opened.splits.values() for i in range(len(index))))
     pictures: dict[Path, Picture] = {}
-    with quiet(), ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="doctor") as pool:
+    with quiet(), ThreadPoolExecutor(available_cores(), thread_name_prefix="doctor") as pool:
         for path, picture in zip(paths, pool.map(read_picture, paths), strict=True):
             pictures[path] = picture
             if progress is not None:

@@ -12,6 +12,7 @@ from yolo_cosine.config.load import check_together
 from yolo_cosine.config.schema import AUTO_BATCH_SHARE, RunConfig
 from yolo_cosine.data.cache import decoded_bytes
 from yolo_cosine.data.dataset import open_dataset
+from yolo_cosine.data.feeder import device_memory
 from yolo_cosine.data.loader import TrainBatch
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.resident import room_on
@@ -56,6 +57,7 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
 
     def fits(batch: int) -> bool:
         used[batch] = memory_of_steps(config.model_copy(update={"batch": batch}), data.names, precision)
+        used[batch] += device_memory(batch * (2 if config.mixes else 1), config.imgsz, resident > 0, device)
         return used[batch] <= room
 
     batch = largest(fits, len(train))

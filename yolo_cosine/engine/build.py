@@ -25,7 +25,7 @@ from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
-from yolo_cosine.engine.compiling import Compiled, resolve_compile
+from yolo_cosine.engine.compiling import Compiled, CompiledFunction, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
@@ -81,12 +81,14 @@ def build_trainer(
     world: World,
     fresh: bool = True,
     folder: Path | None = None,
+    brief: bool = False,
 ) -> Trainer:
     """Open the data, build network, optimizer and schedule, and last of all, when nothing can fail any more, the folder.
 
     Args:
         fresh: whether the run begins with `config.weights`; else a checkpoint will be restored, and they are not needed.
         folder: where what takes long to read of the data set is kept; by default that of decoded images.
+        brief: whether only some steps are taken: then no file of decoded images is made for want of memory.
 
     Raises:
         UserError: for whatever in the configuration or the data cannot work, before anything is trained.
@@ -134,14 +136,16 @@ def build_trainer(
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING)
-    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION)
+    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING, brief=brief)
+    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION, brief=brief)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
         between=torch.get_num_threads() if config.workers == "auto" and precision.device.type == "cpu" and store.cached else 0,
     )  # fmt: skip
     _check_smallest(config, stride, len(train))
+    if left_out := loader.left_out():
+        notify(left_out, True)
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
     optimizer, groups = build_optimizer(model, config)
     schedule = build_schedule(config, groups, len(loader))
@@ -168,7 +172,7 @@ def build_trainer(
         failed = (lambda why: notify(f"compile: not compiled: {why}", True)) if config.compile == "auto" else None
         compiled = Compiled(rows, loss, mode, shape, failed)
         if loader.feeder is not None:
-            loader.feeder.draw = torch.compile(loader.feeder.draw, fullgraph=True)
+            loader.feeder.draw = CompiledFunction(loader.feeder.draw, failed)
     return Trainer(
         config=config,
         run_dir=run_dir,

@@ -99,10 +99,7 @@ class Compiled:
         try:
             loss, items = self._run((self._network, self._loss), images, _in_few_shapes(targets), autocast)
         except Exception as error:  # whatever a compiler comes upon
-            if self._fall_back is None or isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = getattr(error, "inner_exception", error)  # the compiler's own only says that there is one
-            self._fall_back(f"{type(reason).__name__}: {first_line(reason)}")
+            _tell(error, self._fall_back)
             self._shape = ()
             return self._run(self._plain, images, targets, autocast)
         return (loss, items.clone()) if self._graphs else (loss, items)  # a graph writes over what it returned before
@@ -115,6 +112,37 @@ class Compiled:
         with autocast:
             outputs: Mapping[str, Any] = network(images)
         return loss(outputs, tuple(images.shape[2:]), targets)
+
+
+class CompiledFunction:
+    """A function of tensors as one compiled piece; where that fails and `fall_back` is there, it is told why, and the
+    function is called as it is from then on."""
+
+    def __init__(
+        self, plain: Callable[..., Tensor], fall_back: Callable[[str], None] | None = None, backend: str = "inductor"
+    ):
+        self._plain, self._fall_back = plain, fall_back
+        self._call = torch.compile(plain, fullgraph=True, backend=backend)
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        """What the function returns."""
+        try:
+            return self._call(*arguments)
+        except Exception as error:
+            if self._call is self._plain:
+                raise
+            _tell(error, self._fall_back)
+            self._call = self._plain
+            return self._plain(*arguments)
+
+
+def _tell(error: Exception, fall_back: Callable[[str], None] | None) -> None:
+    """Tell why there is no compiled code; raise the error again where nobody is to be told, or memory is all that lacks."""
+    if fall_back is None or isinstance(error, torch.OutOfMemoryError):
+        raise error
+    # the first line of some only says which part of the compiler failed
+    cause = getattr(error, "inner_exception", error)
+    fall_back(f"{type(cause).__name__}: {first_line(cause)}")
 
 
 def _in_few_shapes(targets: Targets) -> Targets:

@@ -145,8 +145,6 @@ def join_world(launch: Launch | None, device: torch.device, sync_norms: bool = T
     """Make the processes of a launch one group; alone, if there is none."""
     if launch is None:
         return World()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=launch.store, rank=launch.rank, world_size=launch.size)
     side = dist.new_group(backend="gloo")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,18 @@ import torch
 
 import yolo_cosine
 from yolo_cosine.config.schema import AugmentConfig, DataConfig
-from yolo_cosine.data.cache import ImageStore, decoded_bytes, free_memory
+from yolo_cosine.data.cache import ImageStore, decoded_bytes
 from yolo_cosine.data.feeder import Feeder
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.loader import TrainLoader
+from yolo_cosine.data.memory import free_memory
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print
 from yolo_cosine.data.resident import make_resident, room_on
+from yolo_cosine.data.shared import is_kept
 from yolo_cosine.data.shared_batches import SharedBatches, digest
 from yolo_cosine.engine.launch import local_size
+from yolo_cosine.processor import available_cores
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
@@ -35,25 +39,26 @@ def resolve_workers(workers: int | str, device: torch.device) -> int:
 
 
 def _cores() -> int:
-    """This process's share of the machine's cores."""
-    return max((os.cpu_count() or 1) // local_size(), 1)
+    """This process's share of the cores that the run's processes on this machine may use."""
+    return max(available_cores() // local_size(), 1)
 
 
-def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str) -> ImageStore:
+def open_store(
+    index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str, brief: bool = False
+) -> ImageStore:
     """Decode a split at `size` pixels, into memory or a file as `config.cache` says, and name what cannot be read.
 
     Args:
         fate: what becomes of an image that cannot be read: UNREADABLE_IN_TRAINING or UNREADABLE_IN_EVALUATION.
+        brief: whether images are looked at about once, so that a file of them is not worth writing; one that is there is
+            used.
 
     Raises:
         UserError: if not one image can be read, or the folder for the file cannot be made.
         TrainingFailed: if the disk does not answer, or fails for one image after another.
     """
     told, folder = time.monotonic(), images_folder(config)
-    cache = config.cache
-    if cache == "auto" and (config.cache_dir is not None or local_size() > 1):
-        # what lies in a file is read through memory, by all processes together
-        cache = "disk" if decoded_bytes(index, size) < free_memory() * local_size() / 2 else "none"
+    cache = _cache(index, config, size, notify, brief) if config.cache == "auto" else config.cache
     place = folder if cache == "disk" else "memory"
 
     def progress(done: int, total: int) -> None:
@@ -70,6 +75,34 @@ def open_store(index: Index, config: DataConfig, size: int, notify: Notify, *, f
     if news := store.news():
         notify(news, True)
     return store
+
+
+def _cache(index: Index, config: DataConfig, size: int, notify: Notify, brief: bool) -> str:
+    """What `cache: auto` comes to, told where it is not memory: ram, disk or none."""
+    folder, need, memory = images_folder(config), decoded_bytes(index, size), free_memory() * local_size()
+    if need < memory / 2:
+        # what lies in a file is read through memory, by all processes together
+        return "disk" if config.cache_dir is not None or local_size() > 1 else "ram"
+    kept = is_kept(index, size, folder)
+    if brief and not kept:
+        return "none"
+    disk = _free_disk(folder)
+    lack = f"{index.source}: its decoded images need {need / 1e9:.3g} GB, more than half of the memory's free {memory / 1e9:.3g} GB"
+    if kept or need < disk / 2:
+        notify(f"{lack}; they are kept in a file in {folder} (cache: none decodes them anew each time)", False)
+        return "disk"
+    notify(
+        f"{lack} and of the free {disk / 1e9:.3g} GB of the disk of {folder}; they are decoded anew each time, often in an "
+        "epoch: write a smaller imgsz, or a cache_dir where there is room, or train with more memory",
+        True,
+    )
+    return "none"
+
+
+def _free_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is or would be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    return shutil.disk_usage(there).free
 
 
 def augments(device: torch.device) -> bool:

@@ -58,7 +58,7 @@ def lr_range_test(
     """
     precision = resolve_precision(config.precision, resolve_device(config.device))
     quiet: Callable[[events.Event], None] = lambda event: None  # noqa: E731
-    trainer = build_trainer(config, lambda: Path("."), quiet, precision, World())
+    trainer = build_trainer(config, lambda: Path("."), quiet, precision, World(), brief=True)
     detector.train_mode(trainer.model, config.freeze)
     trainer.loss.start_epoch(0)
     per_update = round(trainer.schedule.accumulate(trainer.schedule.steps - 1))

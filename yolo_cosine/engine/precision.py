@@ -15,6 +15,8 @@ from yolo_cosine.processor import cpu_facts
 def resolve_device(name: str | int) -> torch.device:
     """`auto` is the first GPU if there is one, else the CPU; under torchrun `auto` and `cuda` are each process's own GPU.
 
+    A GPU becomes PyTorch's current one, so that streams, waits and figures of memory that name none are this one's.
+
     Raises:
         UserError: if there is no such device here.
     """
@@ -34,6 +36,7 @@ def resolve_device(name: str | int) -> torch.device:
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise UserError(f"device: {name!r} is not here; PyTorch sees {count} GPU(s); write device: auto or cpu")
+        torch.cuda.set_device(device)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("device: 'mps' is not here; write device: auto or cpu")
     elif device.type not in {"cpu", "mps"}:

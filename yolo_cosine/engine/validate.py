@@ -43,7 +43,7 @@ def evaluate_checkpoint(
         notify(note, True)
     columns = class_columns(tuple(model.names.values()), data.names, weights)
     size = config.imgsz if sized or trained_size is None else trained_size
-    store = open_store(index, config, size, notify, fate=UNREADABLE_IN_EVALUATION)
+    store = open_store(index, config, size, notify, fate=UNREADABLE_IN_EVALUATION, brief=True)
     model = model.to(device)
     found = detect(
         model, store, config, batch=config.batch, workers=workers, precision=precision, timeout=config.worker_timeout,

@@ -10,8 +10,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
-enum { WIDTH = 64, CHUNK = 16384 }; /* least floats in an inner loop; floats in a chunk, about */
+enum { LANES = 16, WIDTH = 256, CHUNK = 16384 }; /* floats in a vector, in an inner loop (at least), in a chunk (about) */
 
 /* e^x to 2 units in the last place: 2^n e^r with |r| <= ln(2)/2, and Taylor's polynomial for e^r. NaN stays NaN. */
 static inline float exponential(float x) {
@@ -32,18 +35,42 @@ static inline float exponential(float x) {
     return p * scale;
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-
-/* Of the SiLU, or of nothing in its place. */
-static inline float slope(float u, int silu) {
-    const float s = sigmoid(u);
-    return silu ? s * (1.0f + u * (1.0f - s)) : 1.0f;
+/* s = 1 / (1 + e^-u), for n floats; there is room for a multiple of LANES. Where `exact` is not set, to 13 bits. */
+static inline void sigmoids(const float *restrict u, float *restrict s, long n, const int exact) {
+#ifdef __AVX512F__
+#define EACH(x) _mm512_set1_ps(x)
+    for (long v = 0; v < n; v += LANES) {
+        /* e^-u = 2^t. The bound keeps 1 / (1 + 2^t) above zero; in this order of the two a NaN goes through. */
+        __m512 t = _mm512_min_ps(EACH(126.0f), _mm512_mul_ps(_mm512_loadu_ps(u + v), EACH(-1.44269504f)));
+        const __m512 whole = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        t = _mm512_sub_ps(t, whole);
+        __m512 p = EACH(9.6181291e-3f); /* Taylor's polynomial for 2^t: ln(2)^k / k! */
+        if (exact) {
+            p = _mm512_fmadd_ps(EACH(1.5403530e-4f), t, EACH(1.3333558e-3f));
+            p = _mm512_fmadd_ps(p, t, EACH(9.6181291e-3f));
+        }
+        p = _mm512_fmadd_ps(p, t, EACH(5.5504109e-2f));
+        p = _mm512_fmadd_ps(p, t, EACH(2.4022651e-1f));
+        p = _mm512_fmadd_ps(p, t, EACH(6.9314718e-1f));
+        p = _mm512_fmadd_ps(p, t, EACH(1.0f));
+        const __m512 d = _mm512_add_ps(EACH(1.0f), _mm512_scalef_ps(p, whole));
+        __m512 r = _mm512_rcp14_ps(d);
+        if (exact) r = _mm512_mul_ps(r, _mm512_fnmadd_ps(d, r, EACH(2.0f))); /* a step of Newton's method */
+        _mm512_storeu_ps(s + v, r);
+    }
+#undef EACH
+#else
+    (void)exact;
+#pragma omp simd
+    for (long v = 0; v < n; v++) s[v] = 1.0f / (1.0f + exponential(-u[v]));
+#endif
 }
 
-static inline float from_float32(float x) { return x; }
-static inline float to_float32(float x) { return x; }
+static inline float slope(float u, float s) { return s * (1.0f + u * (1.0f - s)); } /* of the SiLU */
 
-static inline float from_bf16(uint16_t x) {
+static inline float get_float32(float x) { return x; }
+
+static inline float get_bf16(uint16_t x) {
     uint32_t bits = (uint32_t)x << 16;
     float value;
     memcpy(&value, &bits, 4);
@@ -57,6 +84,20 @@ static inline uint16_t to_bf16(float x) { /* to the nearest, ties to even */
     return x != x ? 0x7fc0 : rounded;
 }
 
+static inline void put_float32(const float *restrict from, float *restrict to, long n) { memcpy(to, from, n * sizeof *to); }
+
+static inline void put_bf16(const float *restrict from, uint16_t *restrict to, long n) {
+    long first = 0;
+#ifdef __AVX512BF16__ /* takes numbers below 2^-126 for zero */
+    for (; first + LANES <= n; first += LANES) {
+        const __m256bh packed = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + first));
+        memcpy(to + first, &packed, sizeof packed);
+    }
+#endif
+#pragma omp simd
+    for (long v = first; v < n; v++) to[v] = to_bf16(from[v]);
+}
+
 /* Channels that a loop goes over at once: those of several rows where there are few. */
 static long folded(long channels) { return channels * (channels < WIDTH ? WIDTH / channels : 1); }
 
@@ -66,17 +107,14 @@ static void repeat(float *to, const float *from, long channels, long width) {
 
 #define PIXEL float
 #define NAME(x) x##_float32
-#define GET(x) from_float32(x)
-#define PUT(x) to_float32(x)
+#define EXACT 1
 #include "norm_silu.c"
 #undef PIXEL
 #undef NAME
-#undef GET
-#undef PUT
+#undef EXACT
 #define PIXEL uint16_t
 #define NAME(x) x##_bf16
-#define GET(x) from_bf16(x)
-#define PUT(x) to_bf16(x)
+#define EXACT 0 /* of 8 bits more would be lost */
 #include "norm_silu.c"
 
 #else
@@ -101,7 +139,7 @@ int NAME(forward)(const PIXEL *restrict x, PIXEL *restrict z, const float *weigh
         for (long i = 0; i < count; i += width) {
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
-            for (long v = 0; v < n; v++) sum[v] += GET(here[i + v]);
+            for (long v = 0; v < n; v++) sum[v] += NAME(get)(here[i + v]);
         }
         for (long c = 0; c < channels; c++) {
             double total = 0;
@@ -113,7 +151,7 @@ int NAME(forward)(const PIXEL *restrict x, PIXEL *restrict z, const float *weigh
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
             for (long v = 0; v < n; v++) {
-                float d = GET(here[i + v]) - middle[v];
+                float d = NAME(get)(here[i + v]) - middle[v];
                 sum[v] += d * d;
             }
         }
@@ -148,13 +186,18 @@ int NAME(forward)(const PIXEL *restrict x, PIXEL *restrict z, const float *weigh
         const long first = k * step, last = first + step < rows ? first + step : rows, count = (last - first) * channels;
         const PIXEL *restrict from = x + first * channels;
         PIXEL *restrict to = z + first * channels;
+        float u[width + LANES], s[width + LANES];
+        for (long v = 0; v < width + LANES; v++) u[v] = 0;
         for (long i = 0; i < count; i += width) {
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
-            for (long v = 0; v < n; v++) {
-                const float u = GET(from[i + v]) * scale[v] + shift[v], s = sigmoid(u);
-                to[i + v] = PUT(silu ? u * s : u);
+            for (long v = 0; v < n; v++) u[v] = NAME(get)(from[i + v]) * scale[v] + shift[v];
+            if (silu) {
+                sigmoids(u, s, n, EXACT);
+#pragma omp simd
+                for (long v = 0; v < n; v++) u[v] *= s[v];
             }
+            NAME(put)(u, to + i, n);
         }
     }
     free(sums), free(scale);
@@ -185,16 +228,25 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
     for (long k = 0; k < chunks; k++) {
         const long first = k * step, last = first + step < rows ? first + step : rows, count = (last - first) * channels;
         const PIXEL *restrict here = x + first * channels, *restrict grad = dz + first * channels;
-        float sum[width], product[width];
+        PIXEL *restrict to = dx + first * channels;
+        float sum[width], product[width], u[width + LANES], s[width + LANES];
         for (long v = 0; v < width; v++) sum[v] = product[v] = 0;
+        for (long v = 0; v < width + LANES; v++) u[v] = 0;
         for (long i = 0; i < count; i += width) {
             const long n = count - i < width ? count - i : width;
+            if (silu) {
+#pragma omp simd
+                for (long v = 0; v < n; v++) u[v] = NAME(get)(here[i + v]) * scale[v] + shift[v];
+                sigmoids(u, s, n, EXACT);
+            }
 #pragma omp simd
             for (long v = 0; v < n; v++) {
-                const float value = GET(here[i + v]), d = GET(grad[i + v]) * slope(value * scale[v] + shift[v], silu);
+                const float value = NAME(get)(here[i + v]), d = NAME(get)(grad[i + v]) * (silu ? slope(u[v], s[v]) : 1.0f);
+                s[v] = d;
                 sum[v] += d;
                 product[v] += d * (value - middle[v]);
             }
+            NAME(put)(s, to + i, n);
         }
         for (long c = 0; c < channels; c++) {
             double total = 0, products = 0;
@@ -221,15 +273,17 @@ int NAME(backward)(const PIXEL *restrict x, const PIXEL *restrict dz, PIXEL *res
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long k = 0; k < chunks; k++) {
         const long first = k * step, last = first + step < rows ? first + step : rows, count = (last - first) * channels;
-        const PIXEL *restrict here = x + first * channels, *restrict grad = dz + first * channels;
-        PIXEL *restrict to = dx + first * channels;
+        const PIXEL *restrict here = x + first * channels;
+        PIXEL *restrict to = dx + first * channels; /* of the norm's output, so far */
+        float u[width];
         for (long i = 0; i < count; i += width) {
             const long n = count - i < width ? count - i : width;
 #pragma omp simd
             for (long v = 0; v < n; v++) {
-                const float value = GET(here[i + v]), d = GET(grad[i + v]) * slope(value * scale[v] + shift[v], silu);
-                to[i + v] = PUT(d * scale[v] - even[v] - (value - middle[v]) * tilt[v]);
+                const float value = NAME(get)(here[i + v]), d = NAME(get)(to[i + v]);
+                u[v] = d * scale[v] - even[v] - (value - middle[v]) * tilt[v];
             }
+            NAME(put)(u, to + i, n);
         }
     }
     free(sums), free(scale);

@@ -14,8 +14,7 @@ def to_host(*values: Tensor) -> Callable[[], tuple[Tensor, ...]]:
         return lambda: tuple(value.cpu() for value in values)
     # pinned, or the host would wait for each copy
     copies = tuple(torch.empty(v.shape, dtype=v.dtype, pin_memory=True).copy_(v, non_blocking=True) for v in values)
-    event = torch.cuda.Event()
-    event.record()
+    event = torch.cuda.current_stream(values[0].device).record_event()  # the current device may be another one
 
     def wait() -> tuple[Tensor, ...]:
         event.synchronize()
