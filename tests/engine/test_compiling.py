@@ -151,3 +151,14 @@ def test_memory_that_runs_out_is_no_matter_of_the_compiler():
     with pytest.raises(torch.OutOfMemoryError):
         draw(torch.ones(1))
     assert not told
+
+
+def test_what_a_graph_writes_over_is_copied(monkeypatch):
+    marked, kept = [], torch.ones(3)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(mode))
+    for mode in ("default", "max-autotune", "max-autotune-no-cudagraphs"):
+        step = Compiled(lambda images: images.sum(), lambda out, size, targets: (out, kept), mode, (2, 3, 8, 8))
+        _, items = step(torch.ones(2, 3, 8, 8), targets(2, 1, 8), contextlib.nullcontext())
+        assert (items is not kept) is (mode == "max-autotune") and torch.equal(items, kept)
+    assert marked == ["max-autotune"]
