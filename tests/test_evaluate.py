@@ -17,6 +17,8 @@ from yolo_cosine import evaluate, events, image_bootstrap
 from yolo_cosine.config.schema import EvalConfig
 from yolo_cosine.data.cache import ImageStore, read_image
 from yolo_cosine.data.index import Category, build_index
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.mishaps import EvaluationAbandoned
 from yolo_cosine.engine.precision import Precision, resolve_precision
 from yolo_cosine.evaluate import Detections, Evaluator, detect, ground_truth, image_intervals, score, write_predictions
 from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
@@ -184,6 +186,50 @@ def test_an_evaluator_tells_of_a_thread_that_hangs(tmp_path, untrained, monkeypa
     release.set()
     assert len(told) == 1 and "4.png" in told[0]
     np.testing.assert_array_equal(found.xywh, expected.xywh)
+
+
+class Share(World):
+    """One of two processes; the other one says this in turn, and what this one says is kept."""
+
+    def __init__(self, rank, told):
+        super().__init__(rank, 2)
+        self.__dict__.update(told=list(told), said=[])
+
+    def gather(self, value):
+        self.said.append(value)
+        return [value, self.told.pop(0)] if self.is_main else [self.told.pop(0), value]
+
+    def from_main(self, value):
+        self.said.append(value)
+        return value if self.is_main else self.told.pop(0)
+
+
+def test_the_main_process_scores_for_all(tmp_path, untrained, monkeypatch):
+    nothing = np.empty((0, 7))
+    main = Share(0, [nothing])
+    report, _, shown, _ = evaluator(tmp_path, "ram", world=main)(untrained)
+    assert main.said[1] is report and shown
+    monkeypatch.setattr("yolo_cosine.evaluate.score", None)
+    other = Share(1, [main.said[0], report])
+    told, found, shown, _ = evaluator(tmp_path, "ram", world=other)(untrained)
+    assert told is report and other.said[1] is None and shown == ()
+    assert set(found.image) == {0, 2, 3, 4, 5}
+
+
+def test_an_evaluation_that_one_process_abandons_is_abandoned_by_all(tmp_path, untrained):
+    """Each after its share, for they wait for each other there."""
+    abandoning = Share(0, [np.empty((0, 7))])
+    evaluate = evaluator(tmp_path, "ram", world=abandoning)
+
+    def stop():
+        raise EvaluationAbandoned
+
+    evaluate.between_batches = stop
+    with pytest.raises(EvaluationAbandoned):
+        evaluate(untrained)
+    assert abandoning.said == [None]
+    with pytest.raises(EvaluationAbandoned):
+        evaluator(tmp_path, "ram", world=Share(1, [None]))(untrained)
 
 
 # --- intervals over the images ----------------------------------------------------------------------------------------

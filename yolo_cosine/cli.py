@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from yolo_cosine.errors import Interrupted, TrainingFailed, UserError
@@ -18,6 +19,7 @@ COMMANDS = {
     "find_lr": "the learning-rate range test",
     "dataset": "fetch public data sets, check and convert your own",
 }
+_QUIET = 0.5  # seconds: torchrun ends all others with the first that ends, also the one that is about to speak
 
 
 def run_command(work: Callable[[], int]) -> int:
@@ -29,8 +31,9 @@ def run_command(work: Callable[[], int]) -> int:
     try:
         return work()
     except (UserError, TrainingFailed) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        if _is_mine_to_say(str(error)):
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except BrokenPipeError:  # whoever reads has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,6 +45,18 @@ def run_command(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _is_mine_to_say(text: str) -> bool:
+    """Whether this process is to say it: of several that find the same the first does, and one may speak for the others."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    from yolo_cosine.engine.launch import is_first_to_say  # only now: torch takes seconds to import
+
+    if text and is_first_to_say(text):
+        return True
+    time.sleep(_QUIET)
+    return False
 
 
 def check_output(option: str, path: str | os.PathLike | None) -> None:

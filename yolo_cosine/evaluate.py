@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from yolo_cosine.data.index import Index
 from yolo_cosine.data.loader import EvalBatch, eval_batches, network_inputs
 from yolo_cosine.data.workers import TIMEOUT, say_nothing
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.mishaps import EvaluationAbandoned
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
 from yolo_cosine.model import detector, nms
@@ -59,20 +60,40 @@ def detect(
         batch: most images at a time.
         timeout: seconds that a thread may be at one batch.
         tell: told of threads that were at one for longer and are replaced.
-        between: called before each batch; what it raises ends the evaluation.
+        between: called before each batch; may raise EvaluationAbandoned.
 
     Raises:
+        EvaluationAbandoned: in all processes, if it was raised in one.
         TrainingFailed: if a batch cannot be made.
     """
     world = world or World()
     fused = fused or detector.InferenceCopy(config.max_det, config.nms)
     network = fused.of(model)
     mine = np.arange(len(store.index))[world.rank :: world.size]
-    found, begun = [], None
     batches = eval_batches(
         store, batch=batch, stride=detector.stride(model), workers=workers, images=mine, timeout=timeout, tell=tell,
         pinned=precision.device.type == "cuda",
     )  # fmt: skip
+    try:
+        rows = _rows(network, batches, store.index, config, precision, between)
+        # what a network sees in plain grey may lie on an object
+        rows = rows[~np.isin(rows[:, 0], list(store.unreadable))]
+    except EvaluationAbandoned:
+        rows = None  # which the others wait for
+    shares = world.gather(rows)
+    if any(share is None for share in shares):
+        raise EvaluationAbandoned
+    rows = np.concatenate(shares)
+    rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]  # by image, best first: the order of batches leaves no trace
+    return Detections(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5], rows[:, 6].astype(np.int64))
+
+
+def _rows(
+    network: nn.Module, batches: Iterable[EvalBatch], index: Index, config: EvalConfig, precision: Precision,
+    between: Callable[[], None],
+) -> np.ndarray:  # fmt: skip
+    """What is found in some batches, as `_in_image_pixels` has it."""
+    found, begun = [], None
     with torch.inference_mode():
         for item in batches:
             between()
@@ -83,15 +104,11 @@ def detect(
             else:
                 results = nms.suppress(output, config.conf, config.iou, config.max_det)
             if begun is not None:  # one batch late: a GPU has the next one by then
-                found.append(_in_image_pixels(begun[0](), begun[1], store.index))
+                found.append(_in_image_pixels(begun[0](), begun[1], index))
             begun = results, item
         if begun is not None:
-            found.append(_in_image_pixels(begun[0](), begun[1], store.index))
-    rows = np.concatenate([np.empty((0, 7)), *found])
-    rows = rows[~np.isin(rows[:, 0], list(store.unreadable))]  # what a network sees in plain grey may lie on an object
-    rows = np.concatenate([*world.gather(rows)])
-    rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]  # by image, best first: the order of batches leaves no trace
-    return Detections(rows[:, 0].astype(np.int64), rows[:, 1:5], rows[:, 5], rows[:, 6].astype(np.int64))
+            found.append(_in_image_pixels(begun[0](), begun[1], index))
+    return np.concatenate([np.empty((0, 7)), *found])
 
 
 def _in_image_pixels(results: list[torch.Tensor], item: EvalBatch, index: Index) -> np.ndarray:
@@ -272,7 +289,7 @@ class Evaluator:
         world: World | None = None, shown: int = 8, timeout: float = TIMEOUT,
     ):  # fmt: skip
         self.store, self.config, self.world = store, config, world or World()
-        self.between_batches: Callable[[], None] = lambda: None  # what it raises ends an evaluation
+        self.between_batches: Callable[[], None] = lambda: None  # may raise EvaluationAbandoned
         self.tell: Callable[[str], None] = say_nothing
         self.batch = batch
         self._run = {
@@ -288,12 +305,14 @@ class Evaluator:
         self._run["world"] = World()
 
     def __call__(self, model: nn.Module) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
-        """Evaluate a network: the figures, the detections, the pictures, and the seconds that it took."""
+        """Evaluate a network: the figures, the detections, the pictures (in the main process), and the seconds that it took."""
         start = time.perf_counter()
         found = detect(
             model, self.store, self.config, tell=self.tell, between=self.between_batches, batch=self.batch, fused=self._fused,
             **self._run,
         )  # fmt: skip
-        report = score(self.store.index, self.truth, found)
+        world: World = self._run["world"]
+        # one process's figures are everybody's: a last digit that is another would make another network the best one
+        report = world.from_main(score(self.store.index, self.truth, found) if world.is_main else None)
         seconds = time.perf_counter() - start
-        return report, found, samples(self.store, found, self._shown), seconds
+        return report, found, samples(self.store, found, self._shown if world.is_main else []), seconds

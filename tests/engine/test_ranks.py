@@ -78,6 +78,8 @@ def test_two_train_what_one_does_and_go_on_bit_for_bit(small, odd_data, tmp_path
         # in the middle of an update each has its share, and together they are what one process has
         shares = two[step]["gradients"]
         assert bool(two[step]["window"]) == (shares is not None) == (step == 5)
+        for (ours, _), (other, _) in zip(two[step]["window"], one[step]["window"], strict=True):
+            assert sorted(ours.tolist()) == sorted(other.tolist())
         for parts, whole in zip(zip(*shares or [], strict=True), (one[step]["gradients"] or [[]])[0], strict=True):
             assert_close([sum(parts)], [whole])
     steps = told(runs / "two")

@@ -63,7 +63,7 @@ def test_together_they_have_the_gradients_of_the_batch(architecture, sizes, doub
 
     def share(rank):
         mine = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-        synchronise_norms(models[rank], torch.device("cpu"), total)
+        synchronise_norms(models[rank], torch.device("cpu"), total, None)
         return trained(models[rank], images[mine], targets[mine], images=len(images), total=total)
 
     with ThreadPoolExecutor(len(sizes)) as pool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from yolo_cosine.engine.gradients import SummedGradients
 from yolo_cosine.engine.launch import Launch
 from yolo_cosine.engine.sync_norms import synchronise_norms
-from yolo_cosine.engine.watch import Watch
+from yolo_cosine.engine.watch import LIKELY, Watch
 from yolo_cosine.errors import Interrupted, UserError
 
 
@@ -72,6 +74,14 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def stack(self, values: Tensor) -> Tensor:
+        """The (n,) tensors on the devices of all ranks as (ranks, n), in their order, on every rank: without gradients."""
+        rows = values.new_empty(self.size, len(values))
+        # PyTorch 2.13 has given it another name
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        gather(rows, values)
+        return rows
+
     def collect(self, tensors: list[Tensor]) -> list[list[Tensor]]:
         """Float32 tensors of one shape on every rank, on the CPU: those of all ranks in the main process, none elsewhere.
 
@@ -123,7 +133,7 @@ class World:
         """Let the norms of a network be over all ranks, unless that is off. What is to stay a network of its own is to be
         copied before."""
         if self.size > 1 and self.sync_norms:
-            synchronise_norms(model, device, self.total)
+            synchronise_norms(model, device, self.total, self.stack)
 
     def gradients(self, parameters: list[nn.Parameter]) -> Callable[[bool], contextlib.AbstractContextManager]:
         """What a forward and backward pass is made in, told whether it closes an update: gradients are then those of all."""
@@ -141,14 +151,27 @@ def check_shares(batch: int, size: int) -> None:
         raise UserError(f"batch: {batch} cannot be shared by {size} processes; write a multiple of {size}, as {near}")
 
 
-def join_world(launch: Launch | None, device: torch.device, sync_norms: bool = True) -> World:
-    """Make the processes of a launch one group; alone, if there is none."""
+def join_world(launch: Launch | None, device: torch.device, sync_norms: bool, worker_timeout: float) -> World:
+    """Make the processes of a launch one group; alone, if there is none.
+
+    Args:
+        worker_timeout: seconds that a thread may be at one batch.
+    """
     if launch is None:
         return World()
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=launch.store, rank=launch.rank, world_size=launch.size)
-    side = dist.new_group(backend="gloo")
-    return World(launch.rank, launch.size, launch.local_rank, sync_norms, side, Watch(launch.rank))
+    watch, patience = Watch(launch), _patience(worker_timeout)  # from now on: to meet is to wait, too
+    dist.init_process_group(backend, store=launch.store, rank=launch.rank, world_size=launch.size, timeout=patience)
+    side = dist.new_group(backend="gloo", timeout=_SIDE * patience)
+    return World(launch.rank, launch.size, launch.local_rank, sync_norms, side, watch)
+
+
+_SIDE = 4  # times as long: what the others wait there for, as that one reads the data, may be long
+
+
+def _patience(worker_timeout: float) -> timedelta:
+    """How long a process waits for another one. That one gives up a batch after twice `worker_timeout`, and says so."""
+    return timedelta(seconds=min(max(3 * worker_timeout, 30 * 60), 7 * 24 * 3600))
 
 
 def leave_world(world: World, error: BaseException | None = None) -> None:
@@ -165,11 +188,28 @@ def leave_world(world: World, error: BaseException | None = None) -> None:
         dist.destroy_process_group()
 
 
-_GONE = (
-    "connection closed by peer", "connection reset by peer", "socket closed", "remote process exited", "nccl error",
-)  # fmt: skip
+_GONE = ("connection closed by peer", "connection reset by peer", "socket closed", "remote process exited")
+_LATE = ("timed out waiting", "application timeout caused pair closure", "collective operation timeout")
 
 
-def ended_elsewhere(error: BaseException) -> bool:
-    """Whether an error says that another process of the run is gone."""
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _GONE)
+def ended_by_others(error: RuntimeError, watch: Watch) -> str | None:
+    """What an error of a collective says of other processes, that they are gone or late; None where it says no such thing.
+
+    With what failed first, where that was told; else with all of the error, whose reason may be another one.
+    """
+    own = str(error).strip()
+    gone, late = (any(words in own.lower() for words in each) for each in (_GONE, _LATE))
+    if not gone and not late:
+        return None
+    if (told := watch.wait()) is not None:
+        return f"another process of the run failed: {told}"
+    if gone:
+        text = f"another process of the run failed: one is gone without a word, {LIKELY}"
+    else:
+        waited = re.search(r"waiting (\d+) ?ms", own)
+        within = f"within {int(waited[1]) / 60_000:g} minutes" if waited else "in time"
+        text = (
+            f"another process of the run did not come {within}; see what it said and whether its disk answers, or set "
+            "worker_timeout higher: three times that is waited, and 30 minutes at least"
+        )
+    return f"{text}; this one was told: {own}"

@@ -46,6 +46,7 @@ class Learner:
         self.norms = NormStatistics(self.model)
         # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
         self.gradients_of_ranks: list[list[Tensor]] | None = None
+        self.images_of_ranks: list[np.ndarray] = []  # of each batch of the window, those of all ranks
 
     def take(self, batch: TrainBatch, step: int, accumulate: float, parts: int, images: int) -> bool:
         """Take in a batch; returns whether it closed an accumulation.
@@ -114,6 +115,8 @@ class Learner:
     def collect(self) -> None:
         """Bring together, for a checkpoint, what each rank has of its own."""
         self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
+        shares = self.world.gather([images for images, _ in self.window]) if self.window else []
+        self.images_of_ranks = [np.concatenate(images) for images in zip(*shares, strict=True)]
 
     def mean_losses(self, row: int, prefix: str) -> dict[str, float]:
         """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""

@@ -16,7 +16,7 @@ from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.alike import check_alike
 from yolo_cosine.engine.auto_batch import with_known_batch
 from yolo_cosine.engine.build import build_trainer
-from yolo_cosine.engine.distributed import World, check_shares, ended_elsewhere, join_world, leave_world
+from yolo_cosine.engine.distributed import World, check_shares, ended_by_others, join_world, leave_world
 from yolo_cosine.engine.environment import describe_environment, environment_notes
 from yolo_cosine.engine.inputs import share_batches
 from yolo_cosine.engine.launch import launched
@@ -61,7 +61,7 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
         check_shares(config.batch, launch.size)
         environment = describe_environment(precision, World(launch.rank, launch.size))
         unlike = check_alike(launch, config, environment, device.type)
-    world = join_world(launch, device, config.sync_norms)
+    world = join_world(launch, device, config.sync_norms, config.worker_timeout)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
     begun: Trainer | None = None
     complete, began = False, time.monotonic()
@@ -109,11 +109,10 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
             stop.code - 128, f"{stop}; go on with\n  python -m yolo_cosine.train --resume {begun.run_dir}"
         ) from None
     except RuntimeError as error:
-        if world.watch is None or not ended_elsewhere(error):
+        if world.watch is None or (said := ended_by_others(error, world.watch)) is None:
             raise
-        said = world.watch.wait() or "one is gone without a word, as after a kill or out of the host's memory"
-        folder = f"; go on with --resume {begun.run_dir}" if begun is not None else ""
-        raise TrainingFailed(f"another process of the run failed: {said}{folder}") from None
+        go_on = f"\ngo on with --resume {begun.run_dir}" if begun is not None else ""
+        raise TrainingFailed(f"{said}{go_on}") from None
     finally:
         hub.close()
         leave_world(world, sys.exc_info()[1])

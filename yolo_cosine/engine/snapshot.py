@@ -11,6 +11,7 @@ from torch import Tensor
 from yolo_cosine.config.load import dump_config
 
 if TYPE_CHECKING:
+    from yolo_cosine.engine.learner import Learner
     from yolo_cosine.engine.trainer import Trainer
 
 
@@ -27,7 +28,12 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "ema_updates": int(trainer.ema.updates),
         "optimizer": trainer.optimizer.state_dict(),
         "gradients": learner.gradients_of_ranks if learner.window else None,
-        "window": [(torch.from_numpy(np.asarray(indices)), items) for indices, items in learner.window],
+        "window": [
+            (torch.from_numpy(np.asarray(images)), items)
+            for images, (_, items) in zip(
+                learner.images_of_ranks if learner.window else [], learner.window, strict=True
+            )
+        ],
         "statistics": list(learner.norms.saved()) if learner.window else None,
         "sums": learner.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
@@ -49,10 +55,14 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
     learner.gradients_of_ranks = state["gradients"]
-    for parameter, gradient in zip(learner.trained, _own_gradients(trainer, state["gradients"]), strict=True):
+    for parameter, gradient in zip(learner.trained, _own_gradients(learner, state["gradients"]), strict=True):
         # in the parameter's own layout, as autograd makes them: fused optimizers go through memory, not through indices
         parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
-    learner.window[:] = [(indices.numpy(), items.to(device)) for indices, items in state["window"]]
+    learner.images_of_ranks = [images.numpy() for images, _ in state["window"]]
+    learner.window[:] = [
+        (_own_images(learner, images), losses.to(device))
+        for images, (_, losses) in zip(learner.images_of_ranks, state["window"], strict=True)
+    ]
     learner.norms.keep(state["statistics"])
     learner.verdicts.clear()
     learner.sums.copy_(state["sums"])
@@ -71,12 +81,17 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     torch.set_rng_state(state["generator"])
 
 
-def _own_gradients(trainer: Trainer, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
+def _own_gradients(learner: Learner, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
     """What this rank has summed up since the last update. Where there were more or fewer ranks the first one has it all."""
     if of_ranks is None:
-        return [None] * len(trainer.learner.trained)
-    if len(of_ranks) == trainer.world.size:
-        return of_ranks[trainer.world.rank]
+        return [None] * len(learner.trained)
+    if len(of_ranks) == learner.world.size:
+        return of_ranks[learner.world.rank]
     return [
-        sum(parts) if trainer.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
+        sum(parts) if learner.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
     ]
+
+
+def _own_images(learner: Learner, of_ranks: np.ndarray) -> np.ndarray:
+    """What this rank names of a batch before the resume, if need be: the first one names all of it."""
+    return of_ranks if learner.world.is_main else of_ranks[:0]

@@ -12,21 +12,20 @@ import torch
 from torch import Tensor, nn
 
 Total = Callable[[Tensor], Tensor]  # the sum of a tensor over the processes, the same on each
+Stack = Callable[[Tensor], Tensor]  # the (n,) tensors of all R processes as (R, n), the same on each
 
 
-def synchronise_norms(model: nn.Module, device: torch.device, total: Total) -> None:
+def synchronise_norms(model: nn.Module, device: torch.device, total: Total, stack: Stack) -> None:
     """Let all batch norms of a network, where they train, take their statistics over the processes.
 
-    On GPUs PyTorch's own module takes their place, which does not run on a CPU. Parameters, buffers and their names stay
-    the same objects. A copy of a network is to be made before: what goes on without the others must not hold such norms.
+    Parameters, buffers and their names stay the same objects. A copy of a network is to be made before: what goes on
+    without the others must not hold such norms.
     """
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return
+    kind = GpuSyncNorm2d if device.type == "cuda" else SyncNorm2d
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncNorm2d  # what it holds stays as it is
-            module.total = total
+            module.__class__ = kind  # what it holds stays as it is
+            module.total, module.stack = total, stack
 
 
 class SyncNorm2d(nn.BatchNorm2d):
@@ -95,3 +94,64 @@ class _Normalise(torch.autograd.Function):
 
 def _of_channels(values: Tensor) -> Tensor:
     return values[:, None, None]  # (C,) against (B, C, H, W)
+
+
+class GpuSyncNorm2d(nn.BatchNorm2d):
+    """A batch norm over all processes, on GPUs: `nn.SyncBatchNorm` by the same kernels, without waiting for the GPU.
+
+    PyTorch's leaves out processes without images, and so the host has to know at every norm how many they are. Here each
+    has some. (The norm for the CPU would run on a GPU as well, but in bfloat16 its backward pass moves four times the bytes
+    of the kernels that are made for it.)
+    """
+
+    total: Total
+    stack: Stack
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; where it does not train, by the running statistics and alone."""
+        if not self.training:
+            return super().forward(x)
+        self.num_batches_tracked.add_(1)
+        running = self.running_mean, self.running_var
+        return _NormaliseOnGpu.apply(
+            x, self.weight, self.bias, running, self.momentum, self.eps, self.total, self.stack
+        )
+
+
+class _NormaliseOnGpu(torch.autograd.Function):
+    """As `_Normalise`, and the statistics before. The running ones are moved on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float,
+        total: Total, stack: Stack,
+    ) -> Tensor:  # fmt: skip
+        x, channels = _dense(x), x.shape[1]
+        mean, inverse_sd = torch.batch_norm_stats(x, eps)
+        own = mean.new_full((1,), x.numel() // channels)
+        means, inverse_sds, counts = stack(torch.cat((mean, inverse_sd, own))).split((channels, channels, 1), 1)
+        counts = counts.flatten()
+        mean, inverse_sd = torch.batch_norm_gather_stats_with_counts(
+            x, means, inverse_sds, *running, momentum, eps, counts.to(running[0].dtype)
+        )
+        ctx.save_for_backward(x, weight, mean, inverse_sd, counts.int())
+        ctx.total = total
+        return torch.batch_norm_elemt(x, weight, bias, mean, inverse_sd, eps)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_sd, counts = ctx.saved_tensors
+        grad = _dense(grad)
+        # sum(grad), sum(grad * (x - mean)), and of each process its share
+        *sums, grad_weight, grad_bias = torch.batch_norm_backward_reduce(
+            grad, x, mean, inverse_sd, weight, True, True, True
+        )
+        sums = ctx.total(torch.cat(sums)).chunk(2)
+        grad_x = torch.batch_norm_backward_elemt(grad, x, mean, inverse_sd, weight.to(mean.dtype), *sums, counts)
+        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """In one of the two layouts that the kernels know."""
+    return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()

@@ -60,8 +60,7 @@ class Trainer:
         self._saved_at = self._clock = time.monotonic()
         self._clock_says_save = False
         self.loader.tell = self.evaluator.tell = self._tell_worker
-        if self.world.size == 1:  # several would have to agree, and an evaluation gathers from all
-            self.evaluator.between_batches = self._abandon_evaluation
+        self.evaluator.between_batches = self._abandon_evaluation
 
     def set_intervals(self) -> None:
         """Turn the durations of the configuration into steps of a run of this length."""

@@ -117,7 +117,7 @@ def train_mode(model: nn.Module, frozen_layers: int | list[int] | None) -> None:
     layers = range(frozen_layers) if isinstance(frozen_layers, int) else frozen_layers or []
     for layer in layers:
         for module in model.model[layer].modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # those over several processes are no BatchNorm2d
+            if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
 
