@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from tests.conftest import TINY
 from yolo_cosine import find_lr
+from yolo_cosine.config.load import load_config
+from yolo_cosine.engine import lr_range
 from yolo_cosine.engine.lr_range import Point, suggest
 
 
@@ -45,6 +49,22 @@ def config(tmp_path, small_shapes):
         "data": str(small_shapes), "runs": str(tmp_path / "runs"), "workers": 1,
     }))  # fmt: skip
     return path
+
+
+def test_norms_of_frozen_layers_stay_in_evaluation_mode(config, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(epoch):
+        raise Enough
+
+    model = nn.Module()
+    model.model = nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1))
+    trainer = SimpleNamespace(model=model, loss=SimpleNamespace(start_epoch=stop))
+    monkeypatch.setattr(lr_range, "build_trainer", lambda *arguments, **named: trainer)
+    with pytest.raises(Enough):
+        lr_range.lr_range_test(load_config(config, ["freeze=1"]), 1e-5, 1.0, 1, lambda point, k: None)
+    assert [layer.training for layer in model.model] == [False, True]
 
 
 def test_the_command_draws_and_touches_nothing(config, tmp_path, capsys, monkeypatch):

@@ -202,7 +202,7 @@ def main(spec_path: str, result: str, started: str) -> int:
 
     clock.about.update(
         threads=torch.get_num_threads(), workers=trainer.loader.workers, precision=trainer.precision.name,
-        updates=trainer.ema.updates, final_lr=[group["lr"] for group in trainer.optimizer.param_groups],
+        updates=int(trainer.ema.updates), final_lr=[group["lr"] for group in trainer.optimizer.param_groups],
     )  # fmt: skip
     rest: dict[str, Any] = {}
     if spec["ceiling_steps"]:

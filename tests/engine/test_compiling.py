@@ -6,6 +6,8 @@ import contextlib
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine import compiling
@@ -13,26 +15,30 @@ from yolo_cosine.engine.compiling import Compiled, CompiledFunction, resolve_com
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.model.loss import DetectionLoss
+from yolo_cosine.schedules.curves import Constant, Linear
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
+ONE, GROWING = Constant(1, 9), Linear(1, 4, 9)  # batches of an update
 
 
 @pytest.mark.parametrize(
-    ("choice", "device", "steps", "multi_scale", "processes", "expected"),
+    ("choice", "device", "steps", "accumulate", "multi_scale", "processes", "expected"),
     [
-        ("auto", GPU, 100_000, 0.0, 1, "default"),
-        ("auto", GPU, 100, 0.0, 1, "off"),
-        ("auto", GPU, 100_000, 0.5, 1, "off"),
-        ("auto", GPU, 100_000, 0.0, 4, "off"),
-        ("auto", CPU, 100_000, 0.0, 1, "off"),
-        ("max-autotune", GPU, 1, 0.0, 1, "max-autotune"),
-        ("default", CPU, 1, 0.0, 1, "default"),
-        ("off", GPU, 100_000, 0.5, 4, "off"),
+        ("auto", GPU, 100_000, ONE, 0.0, 1, "default"),
+        ("auto", GPU, 100_000, GROWING, 0.0, 1, "default"),
+        ("auto", GPU, 100, ONE, 0.0, 1, "off"),
+        ("auto", GPU, 100_000, ONE, 0.5, 1, "off"),
+        ("auto", GPU, 100_000, ONE, 0.0, 4, "off"),
+        ("auto", CPU, 100_000, ONE, 0.0, 1, "off"),
+        ("max-autotune", GPU, 1, ONE, 0.0, 1, "max-autotune"),
+        ("max-autotune", GPU, 9, GROWING, 0.0, 1, "max-autotune-no-cudagraphs"),
+        ("default", CPU, 1, ONE, 0.0, 1, "default"),
+        ("off", GPU, 100_000, ONE, 0.5, 4, "off"),
     ],
 )
-def test_what_is_compiled(monkeypatch, choice, device, steps, multi_scale, processes, expected):
+def test_what_is_compiled(monkeypatch, choice, device, steps, accumulate, multi_scale, processes, expected):
     monkeypatch.setattr(compiling, "find_spec", lambda name: object())
-    assert resolve_compile(choice, device, steps, multi_scale, processes) == expected
+    assert resolve_compile(choice, device, steps, accumulate, multi_scale, processes) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,9 +48,9 @@ def test_what_is_compiled(monkeypatch, choice, device, steps, multi_scale, proce
 def test_what_cannot_be_compiled_is_told(monkeypatch, device, triton, multi_scale, processes, text):
     monkeypatch.setattr(compiling, "find_spec", lambda name: triton)
     with pytest.raises(UserError, match=f"{text}.*write compile: off"):
-        resolve_compile("default", device, 1, multi_scale, processes)
+        resolve_compile("default", device, 1, ONE, multi_scale, processes)
     if triton is None:
-        assert resolve_compile("auto", device, 10**6, multi_scale, processes) == "off"
+        assert resolve_compile("auto", device, 10**6, ONE, multi_scale, processes) == "off"
 
 
 def targets(images, boxes, places):
@@ -103,6 +109,19 @@ def test_what_the_compiler_cannot_do_is_told_and_done_without_it():
     assert told == ["RuntimeError: no such kernel"]
 
 
+def test_so_is_a_backward_pass_that_it_cannot_do():
+    def broken(graph, inputs):
+        raise RuntimeError("no such kernel")
+
+    weight, told = torch.nn.Parameter(torch.ones(1)), []
+    backend = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward), bw_compiler=broken)
+    step = Compiled(lambda images: (images * weight).sum(), lambda out, size, targets: (out, out.detach()[None]), "default",
+                    (2, 3, 64, 64), told.append, backend=backend)  # fmt: skip
+    loss, _ = step(torch.ones(2, 3, 64, 64), targets(2, 1, 8), contextlib.nullcontext())
+    loss.backward()
+    assert weight.grad == 2 * 3 * 64 * 64 and told == ["RuntimeError: no such kernel"]
+
+
 def test_a_function_that_cannot_be_compiled_is_told_and_called_as_it_is():
     """As where there is triton, but no compiler of C: tracing works, and making the kernels does not."""
     asked = []
@@ -132,3 +151,14 @@ def test_memory_that_runs_out_is_no_matter_of_the_compiler():
     with pytest.raises(torch.OutOfMemoryError):
         draw(torch.ones(1))
     assert not told
+
+
+def test_what_a_graph_writes_over_is_copied(monkeypatch):
+    marked, kept = [], torch.ones(3)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(mode))
+    for mode in ("default", "max-autotune", "max-autotune-no-cudagraphs"):
+        step = Compiled(lambda images: images.sum(), lambda out, size, targets: (out, kept), mode, (2, 3, 8, 8))
+        _, items = step(torch.ones(2, 3, 8, 8), targets(2, 1, 8), contextlib.nullcontext())
+        assert (items is not kept) is (mode == "max-autotune") and torch.equal(items, kept)
+    assert marked == ["max-autotune"]

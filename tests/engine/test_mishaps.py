@@ -75,12 +75,12 @@ def test_an_update_that_is_no_number_is_left_out(write_run, tmp_path, monkeypatc
 
 def test_a_host_that_hears_later_comes_to_the_same_weights(write_run, tmp_path, monkeypatch):
     """On a GPU the host learns of an update when the next one is on its way; the device has left it out by itself."""
-    from yolo_cosine.engine import trainer
+    from yolo_cosine.engine import learner
 
     states = []
     for lag in (0, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(trainer, "Verdicts", lambda lag, wanted=lag: Verdicts(wanted))
+            patch.setattr(learner, "Verdicts", lambda lag, wanted=lag: Verdicts(wanted))
             poison(patch, lambda call: call in (0, 4, 5, 8))
             config = write_run(name=f"lag{lag}", nonfinite={"skips": 3})
             assert train.main(["--cfg", str(config)]) == 0
@@ -176,6 +176,7 @@ def test_no_memory_for_the_images_of_a_step_makes_smaller_parts_too():
         progress=Progress(step=7),
         config=load_config(None),
         world=World(),
+        learner=SimpleNamespace(compiled=None),
     )
     batches = Trainer._batches(trainer, 0, 0)
     assert next(batches) == "a batch"
@@ -209,7 +210,13 @@ def test_the_parts_of_a_batch_hold_all_of_it(small_shapes):
         (torch.OutOfMemoryError("x"), True),
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
         (RuntimeError("size mismatch"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("CUDA out of memory"), False),
     ],
 )
@@ -233,7 +240,22 @@ def test_the_limits_of_leaving_out():
 @pytest.mark.parametrize(("parts", "batch", "ranks"), [(8, 8, 1), (1, 1, 1), (1, 8, 2)])
 def test_where_there_are_no_smaller_parts(parts, batch, ranks):
     with pytest.raises(TrainingFailed, match="smaller batch"):
-        smaller_parts("x", Progress(parts=parts), load_config(None, [f"batch={batch}"]), ranks)
+        smaller_parts(without_memory(parts, batch, ranks), "x")
+
+
+@pytest.mark.parametrize("compiled", [None, object()])
+def test_parts_are_not_compiled_and_that_is_said(compiled):
+    said = smaller_parts(without_memory(2, 30, 1, compiled), "x").text
+    assert "in 4 parts of 8 image(s)" in said and ("a new run with batch: 8" in said) is (compiled is not None)
+
+
+def without_memory(parts, batch, ranks, compiled=None):
+    return SimpleNamespace(
+        progress=Progress(parts=parts),
+        config=load_config(None, [f"batch={batch}"]),
+        world=World(size=ranks),
+        learner=SimpleNamespace(compiled=compiled),
+    )
 
 
 def test_out_of_memory_in_an_evaluation(write_run, tmp_path, monkeypatch):

@@ -102,14 +102,16 @@ def test_layers_that_are_not_there_are_refused(model):
         build_optimizer(model, load_config(None, ["lr_factors={layers 90-99: 0.1}"]))
 
 
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "MuSGD"])
-def test_a_step_that_is_left_out_leaves_no_trace(name):
+@pytest.mark.parametrize(("name", "momentum"), [("SGD", 0.9), ("SGD", 0), ("AdamW", 0.9), ("MuSGD", 0.9)])
+def test_a_step_that_is_left_out_leaves_no_trace(name, momentum):
     results = []
     for happening in ((True, True), (False, True, False, True)):
         torch.manual_seed(0)
         model = detector.build_detector("yolo11n.yaml", ("a",))
         detector.freeze(model, None)
-        optimizer, _ = build_optimizer(model, load_config(None, [f"optimizer={name}"]))
+        optimizer, _ = build_optimizer(model, load_config(None, [f"optimizer={name}", f"momentum={momentum}"]))
+        for group in optimizer.param_groups:
+            group["momentum"] = 0.8  # a warmup's
         for happens in happening:
             for p in model.parameters():
                 p.grad = torch.full_like(p, 0.1 if happens else float("nan"))

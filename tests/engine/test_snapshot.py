@@ -11,8 +11,8 @@ from torch import nn
 
 from yolo_cosine.engine import distributed
 from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.learner import Learner
 from yolo_cosine.engine.snapshot import _own_gradients, _own_images
-from yolo_cosine.engine.trainer import Trainer
 
 
 def own(rank, size, of_ranks):
@@ -41,11 +41,11 @@ class Pair(World):
 def test_the_images_of_an_open_update_are_those_of_all():
     """And each is named once, if the update comes to nothing after a resume."""
     batches = [np.array([4, 2]), np.array([7])]
-    trainer = SimpleNamespace(world=Pair(0, 2), trained=[], window=[(images, None) for images in batches])
-    trainer.world.__dict__["collect"] = lambda tensors: [tensors]
-    Trainer.collect(trainer)
-    assert [images.tolist() for images in trainer.images_of_ranks] == [[4, 2, 14, 12], [7, 17]]
-    saved = trainer.images_of_ranks[0]
+    learner = SimpleNamespace(world=Pair(0, 2), trained=[], window=[(images, None) for images in batches])
+    learner.world.__dict__["collect"] = lambda tensors: [tensors]
+    Learner.collect(learner)
+    assert [images.tolist() for images in learner.images_of_ranks] == [[4, 2, 14, 12], [7, 17]]
+    saved = learner.images_of_ranks[0]
     named = [_own_images(SimpleNamespace(world=World(rank, 2)), saved) for rank in (0, 1)]
     assert [images.tolist() for images in named] == [[4, 2, 14, 12], []]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -286,8 +287,22 @@ def test_the_average_on_a_device_that_decides_is_that_of_the_host():
         assert int(host.updates) == int(device.updates)
         assert happened or all(torch.equal(a, b) for a, b in zip(before, device._average, strict=True))
         for a, b in zip(host._average, device._average, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
     assert int(host.updates) == 3
+
+
+@pytest.mark.parametrize(("decay", "tau"), [(0.9999, 2000.0), (0.99999, 100.0)])
+def test_the_average_on_a_device_keeps_the_digits_of_its_formula_and_one_type(decay, tau):
+    """In float32: what an update adds, of weights of 1 to an average of 0, is `1 - d`."""
+    ema = Ema(torch.nn.Linear(1, 1, bias=False), decay, tau)
+    ema._weights[0].fill_(1)
+    for before in (0, 1, 99, 5_000, 40_000, 3_000_000):
+        ema.updates = before
+        ema._average[0].zero_()
+        ema._update_on_device(torch.tensor(True))
+        exact = 1 - decay * (1 - math.exp(-(before + 1) / tau))
+        assert ema._average[0].item() == pytest.approx(exact, rel=1e-6, abs=0)
+    assert ema.updates.dtype is torch.int64 and int(ema.updates) == 3_000_001
 
 
 @pytest.mark.parametrize("architecture", ["yolo11n", "yolov10n", "yolo26n", "yolov8n"])

@@ -351,7 +351,8 @@ class RunConfig(ModelConfig, DataConfig, AugmentConfig, ScheduleConfig, Optimize
     compile: Literal["auto", "off", "default", "max-autotune"] = Field(
         "auto",
         description="PyTorch's compiler for network and loss: `default`, or `max-autotune`, which tries kernels out and uses CUDA "
-        "graphs. It takes minutes at the start; `auto` compiles long runs on a GPU.",
+        "graphs, but where batches are accumulated. With `deterministic: true` no kernel is chosen by its speed. It takes minutes "
+        "at the start; `auto` compiles long runs on a GPU.",
     )
     sync_norms: bool = Field(
         True,

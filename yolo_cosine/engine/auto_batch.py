@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from yolo_cosine.config.load import check_together
@@ -12,11 +13,17 @@ from yolo_cosine.config.schema import AUTO_BATCH_SHARE, RunConfig
 from yolo_cosine.data.cache import decoded_bytes
 from yolo_cosine.data.dataset import open_dataset
 from yolo_cosine.data.feeder import device_memory
-from yolo_cosine.data.loader import network_inputs
+from yolo_cosine.data.index import TrainableBoxes, trainable_boxes
+from yolo_cosine.data.loader import TrainBatch
 from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.resident import room_on
 from yolo_cosine.data.targets import Targets
-from yolo_cosine.engine.optim import build_optimizer, clip_gradients
+from yolo_cosine.engine.build import seed_everything
+from yolo_cosine.engine.checks import check_boxes, check_network
+from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.learner import Learner
+from yolo_cosine.engine.mishaps import is_out_of_memory
+from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
@@ -24,7 +31,6 @@ from yolo_cosine.model.ema import Ema
 from yolo_cosine.model.loss import DetectionLoss
 
 _STEP = 8  # batches are multiples of it, where they are larger
-_BOXES = 64  # of an image, in the steps that are tried: a mosaic's
 _TRIES = 3  # steps of each batch
 
 
@@ -32,7 +38,8 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
     """The configuration with a number for `batch`, and what was found, in words; as it is if it has one.
 
     Raises:
-        UserError: if there is no GPU, or several processes would have to agree, or not one image fits.
+        UserError: if there is no GPU, or several processes would have to agree, or not one image fits; or if data and
+            network cannot be trained together at all.
     """
     if isinstance(config.batch, int):
         return config, None
@@ -45,6 +52,13 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
     share = AUTO_BATCH_SHARE if config.batch == "auto" else float(config.batch.rstrip("%")) / 100
     data = open_dataset(config.data, folder=images_folder(config))
     train, device = data.splits["train"], precision.device
+    labels = trainable_boxes(train)
+    check_boxes(train, data.splits["val"], labels)
+    check_network(config, detector.build_detector(config.model, data.names))
+    boxes = most_boxes(labels, config)
+    seed_everything(
+        config.seed, config.deterministic
+    )  # other kernels need another memory, and cuBLAS is told before it begins
     free, total = torch.cuda.mem_get_info(device)
     resident = decoded_bytes(train, config.imgsz)
     resident = resident if resident <= room_on(device) else 0  # they will live there, too
@@ -52,7 +66,7 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
     used: dict[int, int] = {}
 
     def fits(batch: int) -> bool:
-        used[batch] = memory_of_steps(config.model_copy(update={"batch": batch}), data.names, precision)
+        used[batch] = memory_of_steps(config.model_copy(update={"batch": batch}), data.names, boxes, precision)
         used[batch] += device_memory(batch * (2 if config.mixes else 1), config.imgsz, resident > 0, device)
         return used[batch] <= room
 
@@ -94,18 +108,32 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def memory_of_steps(config: RunConfig, names: tuple[str, ...], precision: Precision) -> int:
+def most_boxes(labels: TrainableBoxes, config: RunConfig) -> int:
+    """About as many boxes as an image of a batch may show: those of the fullest one and, where it is made of several, of others
+    that are fuller than 99 in a hundred."""
+    images = np.arange(len(labels.offsets) - 1)
+    counts = np.bincount(images.repeat(np.diff(labels.offsets))[~labels.crowd], minlength=len(images))
+    others = (4 if config.mosaic else 1) * (2 if config.mixes else 1) - 1
+    return int(counts.max() + np.ceil(others * np.quantile(counts, 0.99)))
+
+
+def memory_of_steps(config: RunConfig, names: tuple[str, ...], boxes: int, precision: Precision) -> int:
     """Bytes that a GPU's allocator holds at most in some updates with batches of `config.batch` made up images.
 
     More than there are if memory ran out.
+
+    Args:
+        boxes: of an image.
     """
     device = precision.device
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        _train(config, names, precision)
-    except torch.OutOfMemoryError:
+        _train(config, names, boxes, precision)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return 1 << 62
     finally:
         held = torch.cuda.max_memory_reserved(device)
@@ -114,32 +142,35 @@ def memory_of_steps(config: RunConfig, names: tuple[str, ...], precision: Precis
     return held
 
 
-def _train(config: RunConfig, names: tuple[str, ...], precision: Precision) -> None:
+def _train(config: RunConfig, names: tuple[str, ...], boxes: int, precision: Precision) -> None:
+    """Take some steps with a network of `config` and made up images."""
     device, batch, size = precision.device, config.batch, config.imgsz
     model = detector.build_detector(config.model, names)
     detector.freeze(model, config.freeze)
     model = model.to(device, memory_format=torch.channels_last)
     detector.train_mode(model, config.freeze)
-    ema, rows = Ema(model, config.ema_decay, config.ema_tau), detector.Rows(model)
-    loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
-    optimizer, _ = build_optimizer(model, config)
-    scaler = precision.scaler()
-    corner = torch.rand(batch, _BOXES, 2, device=device) * size / 2
-    targets = Targets(
+    learner = Learner(
+        model=model,
+        rows=detector.Rows(model),
+        loss=DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs),
+        ema=Ema(model, config.ema_decay, config.ema_tau),
+        optimizer=build_optimizer(model, config)[0],
+        precision=precision,
+        world=World(),
+        clip_norm=config.clip_norm,
+    )
+    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
+    made_up = TrainBatch(np.arange(batch), images, _targets(batch, boxes, size, device), size)
+    for step in range(_TRIES):
+        learner.take(made_up, step, accumulate=1, parts=1, images=batch)
+
+
+def _targets(batch: int, boxes: int, size: int, device: torch.device) -> Targets:
+    corner = torch.rand(batch, boxes, 2, device=device) * size / 2
+    return Targets(
         boxes=torch.cat((corner, corner + size / 8), 2),
-        classes=torch.zeros(batch, _BOXES, dtype=torch.int64, device=device),
-        valid=torch.ones(batch, _BOXES, dtype=torch.bool, device=device),
+        classes=torch.zeros(batch, boxes, dtype=torch.int64, device=device),
+        valid=torch.ones(batch, boxes, dtype=torch.bool, device=device),
         crowds=torch.zeros(batch, 0, 4, device=device),
         crowd_valid=torch.zeros(batch, 0, dtype=torch.bool, device=device),
     )
-    images = torch.zeros(batch, 3, size, size, dtype=torch.uint8, device=device)
-    for _ in range(_TRIES):
-        with precision.autocast():
-            outputs = rows(network_inputs(images))
-        scaler.scale(loss(outputs, (size, size), targets)[0]).backward()
-        scaler.unscale_(optimizer)
-        clip_gradients([p for p in model.parameters() if p.requires_grad], config.clip_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()

@@ -25,10 +25,12 @@ from yolo_cosine.data.places import images_folder
 from yolo_cosine.data.prints import Print, digest, fingerprint
 from yolo_cosine.engine.alike import check_same_data
 from yolo_cosine.engine.checkpoint import CheckpointFolder
+from yolo_cosine.engine.checks import check_boxes, check_network, check_smallest
 from yolo_cosine.engine.compiling import Compiled, CompiledFunction, resolve_compile
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.environment import describe_environment
 from yolo_cosine.engine.inputs import open_feeder, open_store, resolve_workers
+from yolo_cosine.engine.learner import Learner
 from yolo_cosine.engine.memory import keep_freed_memory
 from yolo_cosine.engine.optim import build_optimizer
 from yolo_cosine.engine.precision import Precision
@@ -106,10 +108,7 @@ def build_trainer(
     labels = trainable_boxes(train)
     for note in (*data.notes, *labels.notes):
         notify(note, True)
-    if not len(labels.classes) or labels.crowd.all():
-        raise UserError(f"{train.source}: has no box to train on; annotate some images, or name another split")
-    if trainable_boxes(val).crowd.all():  # also where there is none
-        raise UserError(f"{val.source}: has no box to evaluate by, so no mAP; name a split with objects as val")
+    check_boxes(train, val, labels)
     if config.batch > len(train):
         raise UserError(
             f"batch: {config.batch} is larger than the training set, {len(train)} images; "
@@ -121,10 +120,7 @@ def build_trainer(
 
     model = detector.build_detector(config.model, data.names)
     stride = detector.stride(model)
-    if config.imgsz % stride:
-        near = max(round(config.imgsz / stride), 1) * stride
-        raise UserError(f"imgsz: {config.imgsz} is no multiple of the stride {stride} of {config.model}; write {near}")
-    detector.check_nms(model, config.nms)
+    check_network(config, model)
     if fresh:
         transfer = load_weights(model, config) if world.is_main else None  # which may download them
         if transfer is not None:
@@ -142,7 +138,7 @@ def build_trainer(
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),
         between=torch.get_num_threads() if config.workers == "auto" and precision.device.type == "cpu" and store.cached else 0,
     )  # fmt: skip
-    _check_smallest(config, stride, len(train))
+    check_smallest(config, stride, len(train))
     if left_out := loader.left_out():
         notify(left_out, True)
     loss = DetectionLoss(model, box=config.box, cls=config.cls, dfl=config.dfl, epochs=config.epochs)
@@ -161,7 +157,9 @@ def build_trainer(
     run_dir = make_run_dir()
     ema = Ema(model, config.ema_decay, config.ema_tau)  # before the norms become others
     world.synchronise(model, precision.device)
-    mode = resolve_compile(config.compile, precision.device, schedule.steps, config.multi_scale, world.size)
+    mode = resolve_compile(
+        config.compile, precision.device, schedule.steps, schedule.accumulate, config.multi_scale, world.size
+    )
     fused = fuse_norms(model) if precision.device.type == "cpu" and world.size == 1 and mode == "off" else 0
     rows, compiled = detector.Rows(model), None
     if mode != "off":
@@ -174,12 +172,7 @@ def build_trainer(
         config=config,
         run_dir=run_dir,
         saver=Saver(run_dir, CheckpointFolder(run_dir / "checkpoints", config.checkpoint.keep), emit),
-        model=model,
-        rows=rows,
-        compiled=compiled,
-        loss=loss,
-        ema=ema,
-        optimizer=optimizer,
+        learner=Learner(model, rows, loss, ema, optimizer, precision, world, config.clip_norm, compiled),
         groups=groups,
         schedule=schedule,
         loader=loader,
@@ -192,27 +185,10 @@ def build_trainer(
             world=world,
             timeout=config.worker_timeout,
         ),
-        precision=precision,
-        world=world,
         emit=emit,
         facts=_facts(config, data, prints, model, precision, world, loader),
         environment=describe_environment(precision, world, fused, mode),
         data_prints=prints,
-    )
-
-
-def _check_smallest(config: RunConfig, stride: int, images: int) -> None:
-    """Refuse a last batch of one image whose features may come down to one pixel: the norms could not train on it."""
-    smallest = int(config.imgsz * (1 - config.multi_scale))
-    if smallest >= 2 * stride or 1 not in (config.batch, images % config.batch):
-        return
-    at, remedy = f"{config.imgsz}", f"write imgsz: {2 * stride}"
-    if config.multi_scale:
-        at += f" with multi_scale: {config.multi_scale}"
-        remedy = f"choose them so that no size is below {2 * stride}"
-    raise UserError(
-        f"imgsz: at {at} the coarsest features are one pixel, and a batch of one image leaves the norms nothing to "
-        f"normalise over; {remedy}, or a batch that {images} images fill"
     )
 
 

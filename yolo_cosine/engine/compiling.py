@@ -18,11 +18,22 @@ _LEAST = 16  # boxes of an image
 _KINDS_OF_TARGETS = 16  # by their shapes: powers of two of boxes and of regions to ignore
 
 
-def resolve_compile(choice: str, device: torch.device, steps: int, multi_scale: float, processes: int) -> str:
+def resolve_compile(
+    choice: str,
+    device: torch.device,
+    steps: int,
+    accumulate: Callable[[int], float],
+    multi_scale: float,
+    processes: int,
+) -> str:
     """`auto` is `default` for long runs on a GPU and `off` elsewhere: on CPUs compiling took minutes and won nothing.
+
+    `max-autotune` is without CUDA graphs where gradients are summed up over batches: they lie in a graph's memory, and the
+    next batch writes over it (PyTorch's issue 169545).
 
     Args:
         steps: of the run.
+        accumulate: batches of an update, by step.
 
     Raises:
         UserError: if it cannot be had here.
@@ -32,14 +43,20 @@ def resolve_compile(choice: str, device: torch.device, steps: int, multi_scale: 
         compiled = device.type == "cuda" and possible and steps >= _WORTH and not multi_scale and processes == 1
         return "default" if compiled else "off"
     if choice != "off" and not possible:
-        raise UserError(f"compile: {choice!r} needs the package triton for {device.type}; install it, or write compile: off")
+        raise UserError(
+            f"compile: {choice!r} needs the package triton for {device.type}; install it, or write compile: off"
+        )
     if choice != "off" and multi_scale:
         raise UserError(
             f"compile: {choice!r} makes kernels for one size of images, and multi_scale: {multi_scale} has many; "
             "write compile: off, or multi_scale: 0"
         )
     if choice != "off" and processes > 1:
-        raise UserError(f"compile: {choice!r} is for a run of one process, and this one has {processes}; write compile: off")
+        raise UserError(
+            f"compile: {choice!r} is for a run of one process, and this one has {processes}; write compile: off"
+        )
+    if choice == "max-autotune" and any(accumulate(step) > 1 for step in range(steps)):
+        return "max-autotune-no-cudagraphs"
     return choice
 
 
@@ -56,13 +73,18 @@ class Compiled:
     ):  # fmt: skip
         """
         Args:
-            mode: default, or max-autotune (with CUDA graphs).
+            mode: default, max-autotune (with CUDA graphs) or max-autotune-no-cudagraphs.
             shape: of the images of a whole batch.
             backend: of `torch.compile`.
         """
+        from torch._functorch import config as functorch  # only now: it takes a second to import
+
         self._plain, self._shape, self._fall_back = (network, loss), shape, fall_back
         limits = torch._dynamo.config
         limits.cache_size_limit = max(limits.cache_size_limit, _KINDS_OF_TARGETS)
+        if hasattr(functorch, "force_non_lazy_backward_lowering"):
+            # the backward pass together with the forward one, where what fails is caught, and not in the first `backward()`
+            functorch.force_non_lazy_backward_lowering = True
         options = {"dynamic": False, "backend": backend, **({"mode": mode} if backend == "inductor" else {})}
         self._network = torch.compile(network, **options)
         self._loss = torch.compile(loss, fullgraph=True, **options)
@@ -83,7 +105,9 @@ class Compiled:
         return (loss, items.clone()) if self._graphs else (loss, items)  # a graph writes over what it returned before
 
     @staticmethod
-    def _run(parts: tuple[Callable, Callable], images: Tensor, targets: Targets, autocast: Any) -> tuple[Tensor, Tensor]:
+    def _run(
+        parts: tuple[Callable, Callable], images: Tensor, targets: Targets, autocast: Any
+    ) -> tuple[Tensor, Tensor]:
         network, loss = parts
         with autocast:
             outputs: Mapping[str, Any] = network(images)

@@ -44,7 +44,7 @@ def write_fork(trainer: Trainer) -> None:
     if load_fork(folder) is not None:
         return
     beside = folder.with_name(f".{folder.name}.tmp")
-    trainer.collect()
+    trainer.learner.collect()
     trainer.tick()
     trainer.emit(events.Saving(progress.last_step))  # the copies below must lead up to this step
     try:

@@ -14,6 +14,7 @@ from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.build import build_trainer
 from yolo_cosine.engine.distributed import World
 from yolo_cosine.engine.precision import resolve_device, resolve_precision
+from yolo_cosine.model import detector
 
 _BETA = 0.9  # of the moving average over the updates
 _EXPLODED = 3.0  # the smoothed loss, relative to the best so far, at which the test ends
@@ -58,7 +59,7 @@ def lr_range_test(
     precision = resolve_precision(config.precision, resolve_device(config.device))
     quiet: Callable[[events.Event], None] = lambda event: None  # noqa: E731
     trainer = build_trainer(config, lambda: Path("."), quiet, precision, World(), brief=True)
-    trainer.model.train()
+    detector.train_mode(trainer.model, config.freeze)
     trainer.loss.start_epoch(0)
     per_update = round(trainer.schedule.accumulate(trainer.schedule.steps - 1))
     points: list[Point] = []
@@ -68,13 +69,13 @@ def lr_range_test(
         lr = lowest * (highest / lowest) ** (k / max(updates - 1, 1))
         for settings, group in zip(trainer.optimizer.param_groups, trainer.groups, strict=True):
             settings["lr"] = lr * group.lr0 / config.lr0 * group.factor
-        trainer.sums.zero_()
+        trainer.learner.sums.zero_()
         for _ in range(per_update):
             # any step at which an update closes after `per_update` batches
             trainer.train_step(next(batches), trainer.schedule.steps - 1)
-        if not all(update.finite for update in trainer.verdicts.heard(everything=True)):
+        if not all(update.finite for update in trainer.learner.verdicts.heard(everything=True)):
             break
-        loss = trainer.sums[0, :-1].sum().item() / per_update
+        loss = trainer.learner.sums[0, :-1].sum().item() / per_update
         average = _BETA * average + (1 - _BETA) * loss
         points.append(Point(lr, loss, average / (1 - _BETA ** (k + 1))))
         progress(points[-1], k)

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.snapshot import restore
+from yolo_cosine.engine.verdicts import Update
 from yolo_cosine.errors import TrainingFailed, some_of
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class GoBack(Exception):
 
 
 _OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate", "CUDA out of memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate", "CUDA out of memory", "CUDA error: out of memory", "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED",
 )  # fmt: skip
 
 
@@ -71,6 +74,34 @@ def describe_nonfinite(
     )
 
 
+def hear(trainer: Trainer, everything: bool = False) -> bool:
+    """Learn what became of the updates; returns whether none was left out. A left out one is told and counted.
+
+    Args:
+        everything: wait for the latest as well.
+
+    Raises:
+        GoBack, NonFinite: if there were too many in a row.
+    """
+    all_finite = True
+    for update in trainer.learner.verdicts.heard(everything):
+        if update.finite:
+            trainer.progress.skipped = 0
+        else:
+            all_finite = False
+            text = leave_out(_describe(trainer, update), trainer.progress, trainer.config)
+            trainer.emit(events.Incident("nonfinite", text, update.step))
+    return all_finite
+
+
+def _describe(trainer: Trainer, update: Update) -> str:
+    """What was not finite, and the images of all ranks that it may come from."""
+    files, shares = trainer.loader.store.index.files, trainer.world.gather(update.images)
+    window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
+    first = update.step - len(window) + 1
+    return describe_nonfinite(update.losses, window, trainer.loss.names, first, trainer.steps_per_epoch)
+
+
 def leave_out(text: str, progress: Progress, config: RunConfig) -> str:
     """Count an update that is left out, and say so.
 
@@ -96,7 +127,7 @@ def leave_out(text: str, progress: Progress, config: RunConfig) -> str:
     raise GoBack("nonfinite", f"{text}. Every learning rate is multiplied with {factor:g} from here on", **changes)
 
 
-def smaller_parts(text: str, progress: Progress, config: RunConfig, ranks: int) -> GoBack:
+def smaller_parts(trainer: Trainer, text: str) -> GoBack:
     """The way back after memory ran out: a batch is computed in twice as many parts.
 
     Args:
@@ -105,17 +136,21 @@ def smaller_parts(text: str, progress: Progress, config: RunConfig, ranks: int) 
     Raises:
         TrainingFailed: where a batch cannot be parted, or among several processes, which would wait for each other.
     """
-    parts, most = 2 * progress.parts, config.batch // ranks
+    config, ranks = trainer.config, trainer.world.size
+    parts, most = 2 * trainer.progress.parts, config.batch // ranks
     if ranks > 1 or parts > most:
         raise TrainingFailed(
             f"{text}; write a smaller batch (now {config.batch}; nominal_batch may stay), a smaller imgsz (now "
             f"{config.imgsz}) or a smaller model"
         )
     images = -(-most // parts)
+    plain = (
+        f", uncompiled (a new run with batch: {images} would have them compiled)" if trainer.learner.compiled else ""
+    )
     return GoBack(
         "memory",
-        f"{text}. From here on a batch is computed in {parts} parts of {images} image(s), over which the norms take "
-        "their means; batch and nominal_batch stay",
+        f"{text}. From here on a batch is computed in {parts} parts of {images} image(s){plain}, over which the norms "
+        "take their means; batch and nominal_batch stay",
         parts=parts,
     )
 

@@ -65,10 +65,10 @@ def _create(config: RunConfig, settings: list[dict]) -> optim.Optimizer:
             settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, muon=_MUON_SHARE, sgd=_SGD_SHARE
         )
     optimizer = uncompiled(optim.SGD)(settings, lr=config.lr0, momentum=config.momentum, nesterov=nesterov, fused=fused)
-    if nesterov:
-        # zeros come to the same as no buffer; but a fused first step that is left out would leave the buffers unset
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    # Zeros come to the same as no buffer, but a fused first step that is left out would leave a new one unset. Without momentum
+    # too: a warmup may have some.
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 

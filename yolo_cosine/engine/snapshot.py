@@ -11,6 +11,7 @@ from torch import Tensor
 from yolo_cosine.config.load import dump_config
 
 if TYPE_CHECKING:
+    from yolo_cosine.engine.learner import Learner
     from yolo_cosine.engine.trainer import Trainer
 
 
@@ -20,22 +21,23 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
     Data order and augmentation need no state (they are functions of seed, epoch and image), and nor does the schedule
     (a function of the step, but for a plateau's, which is part of the progress).
     """
+    learner = trainer.learner
     return {
         "model": trainer.model.state_dict(),
         "ema": trainer.ema.model.state_dict(),
         "ema_updates": int(trainer.ema.updates),
         "optimizer": trainer.optimizer.state_dict(),
-        "gradients": trainer.gradients_of_ranks if trainer.window else None,
+        "gradients": learner.gradients_of_ranks if learner.window else None,
         "window": [
             (torch.from_numpy(np.asarray(images)), items)
             for images, (_, items) in zip(
-                trainer.images_of_ranks if trainer.window else [], trainer.window, strict=True
+                learner.images_of_ranks if learner.window else [], learner.window, strict=True
             )
         ],
-        "statistics": list(trainer.norms.saved()) if trainer.window else None,
-        "sums": trainer.sums.cpu(),
+        "statistics": list(learner.norms.saved()) if learner.window else None,
+        "sums": learner.sums.cpu(),
         "steps_per_epoch": trainer.steps_per_epoch,
-        "scaler": trainer.scaler.state_dict(),
+        "scaler": learner.scaler.state_dict(),
         "progress": vars(trainer.progress).copy(),
         "generator": torch.get_rng_state(),
         "config": dump_config(trainer.config),
@@ -47,26 +49,26 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
 
 def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     """Put a trainer that is built from the same configuration into the state of a snapshot."""
-    device = trainer.precision.device
+    learner, device = trainer.learner, trainer.precision.device
     trainer.model.load_state_dict(state["model"])
     trainer.ema.model.load_state_dict(state["ema"])
     trainer.ema.updates = state["ema_updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.gradients_of_ranks = state["gradients"]
-    for parameter, gradient in zip(trainer.trained, _own_gradients(trainer, state["gradients"]), strict=True):
+    learner.gradients_of_ranks = state["gradients"]
+    for parameter, gradient in zip(learner.trained, _own_gradients(learner, state["gradients"]), strict=True):
         # in the parameter's own layout, as autograd makes them: fused optimizers go through memory, not through indices
         parameter.grad = None if gradient is None else torch.empty_like(parameter).copy_(gradient)
-    trainer.images_of_ranks = [images.numpy() for images, _ in state["window"]]
-    trainer.window[:] = [
-        (_own_images(trainer, images), losses.to(device))
-        for images, (_, losses) in zip(trainer.images_of_ranks, state["window"], strict=True)
+    learner.images_of_ranks = [images.numpy() for images, _ in state["window"]]
+    learner.window[:] = [
+        (_own_images(learner, images), losses.to(device))
+        for images, (_, losses) in zip(learner.images_of_ranks, state["window"], strict=True)
     ]
-    trainer.norms.keep(state["statistics"])
-    trainer.verdicts.clear()
-    trainer.sums.copy_(state["sums"])
-    trainer.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
-    if trainer.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision
-        trainer.scaler.load_state_dict(state["scaler"])
+    learner.norms.keep(state["statistics"])
+    learner.verdicts.clear()
+    learner.sums.copy_(state["sums"])
+    learner.scaler = trainer.precision.scaler()  # a new one: the old may be between its own steps
+    if learner.scaler.is_enabled() and state["scaler"]:  # the run may have had another precision
+        learner.scaler.load_state_dict(state["scaler"])
     for name, value in state["progress"].items():
         setattr(trainer.progress, name, value)
     if any(extension.step == trainer.progress.step for extension in trainer.config.extensions):
@@ -79,17 +81,17 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     torch.set_rng_state(state["generator"])
 
 
-def _own_gradients(trainer: Trainer, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
+def _own_gradients(learner: Learner, of_ranks: list[list[Tensor]] | None) -> list[Tensor] | list[None]:
     """What this rank has summed up since the last update. Where there were more or fewer ranks the first one has it all."""
     if of_ranks is None:
-        return [None] * len(trainer.trained)
-    if len(of_ranks) == trainer.world.size:
-        return of_ranks[trainer.world.rank]
+        return [None] * len(learner.trained)
+    if len(of_ranks) == learner.world.size:
+        return of_ranks[learner.world.rank]
     return [
-        sum(parts) if trainer.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
+        sum(parts) if learner.world.is_main else torch.zeros_like(parts[0]) for parts in zip(*of_ranks, strict=True)
     ]
 
 
-def _own_images(trainer: Trainer, of_ranks: np.ndarray) -> np.ndarray:
+def _own_images(learner: Learner, of_ranks: np.ndarray) -> np.ndarray:
     """What this rank names of a batch before the resume, if need be: the first one names all of it."""
-    return of_ranks if trainer.world.is_main else of_ranks[:0]
+    return of_ranks if learner.world.is_main else of_ranks[:0]

@@ -4,47 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor, nn, optim
 
 from yolo_cosine import events
 from yolo_cosine.config.duration import interval_steps, parse_time
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.loader import TrainBatch, TrainLoader
-from yolo_cosine.data.targets import Targets
 from yolo_cosine.engine.apply import AppliedSchedule, applied
-from yolo_cosine.engine.compiling import Compiled
-from yolo_cosine.engine.distributed import World
+from yolo_cosine.engine.evaluating import evaluate
 from yolo_cosine.engine.fork import write_fork
 from yolo_cosine.engine.horizon import replan
-from yolo_cosine.engine.mishaps import (
-    EvaluationAbandoned,
-    GoBack,
-    describe_nonfinite,
-    go_back,
-    is_out_of_memory,
-    leave_out,
-    smaller_parts,
-)
-from yolo_cosine.engine.norms import NormStatistics
-from yolo_cosine.engine.optim import clip_gradients, step_if
+from yolo_cosine.engine.learner import Learner
+from yolo_cosine.engine.mishaps import EvaluationAbandoned, GoBack, go_back, hear, is_out_of_memory, smaller_parts
 from yolo_cosine.engine.patience import end_early, out_of_patience
-from yolo_cosine.engine.precision import Precision
 from yolo_cosine.engine.progress import Progress
 from yolo_cosine.engine.saving import Saver
 from yolo_cosine.engine.stopping import StopSignals
-from yolo_cosine.engine.verdicts import Update, Verdicts
-from yolo_cosine.errors import Interrupted, TrainingFailed, first_line
-from yolo_cosine.evaluate import Detections, Evaluator, Report
+from yolo_cosine.errors import Interrupted, first_line
+from yolo_cosine.evaluate import Detections, Evaluator
 from yolo_cosine.model import detector
-from yolo_cosine.model.ema import Ema
-from yolo_cosine.model.loss import DetectionLoss
-from yolo_cosine.schedules.plateau import PlateauState
 from yolo_cosine.schedules.run import Group, RunSchedule
 
 
@@ -54,23 +34,16 @@ class Trainer:
 
     config: RunConfig
     run_dir: Path
-    model: nn.Module
-    rows: nn.Module  # the model in its `detector.Rows`
-    loss: DetectionLoss
-    ema: Ema
-    optimizer: optim.Optimizer
+    learner: Learner
     groups: tuple[Group, ...]
     schedule: RunSchedule
     loader: TrainLoader
     evaluator: Evaluator
-    precision: Precision
-    world: World
     emit: Callable[[events.Event], None]
     facts: Mapping[str, Any]
     environment: Mapping[str, str]  # what the numbers depend on, but for configuration and data
     data_prints: Mapping[str, Mapping[str, Any]]  # of each split
     saver: Saver
-    compiled: Compiled | None = None  # network and loss as one
     forks: frozenset[int] = frozenset()  # numbers of steps after which the state is put aside for other runs
     stops: StopSignals = field(default_factory=StopSignals)
     progress: Progress = field(default_factory=Progress)
@@ -79,18 +52,10 @@ class Trainer:
     began: float = field(default_factory=time.monotonic)  # when this process began with the run
 
     def __post_init__(self) -> None:
-        self.scaler = self.precision.scaler()
+        learner = self.learner
+        self.model, self.loss, self.ema, self.optimizer = learner.model, learner.loss, learner.ema, learner.optimizer
+        self.precision, self.world = learner.precision, learner.world
         self.apply_schedule = AppliedSchedule(self.optimizer, self.groups, self.schedule)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.gradients = self.world.gradients(self.trained)
-        self.window: list[tuple[np.ndarray, Tensor]] = []  # images and losses of the batches since the last update
-        self.verdicts = Verdicts(lag=1 if self.precision.device.type == "cuda" else 0)
-        # per interval, per epoch: the sum of each loss over the steps, and the number of these steps
-        self.sums = torch.zeros(2, len(self.loss.names) + 1, device=self.precision.device)
-        self.norms = NormStatistics(self.model)
-        # of an update that is not closed, each rank's share of what is summed up so far; as of the last save
-        self.gradients_of_ranks: list[list[Tensor]] | None = None
-        self.images_of_ranks: list[np.ndarray] = []  # of each batch of the window, those of all ranks
         self.set_intervals()
         self._saved_at = self._clock = time.monotonic()
         self._clock_says_save = False
@@ -161,7 +126,7 @@ class Trainer:
         detector.train_mode(self.model, self.config.freeze)
         self.loss.start_epoch(epoch)
         if first == 0:
-            self.sums[1].zero_()
+            self.learner.sums[1].zero_()
             progress.epoch_images, progress.epoch_seconds = 0, 0.0
         since = time.perf_counter()
         for batch in self._batches(epoch, first):
@@ -173,7 +138,7 @@ class Trainer:
             progress.last_step, progress.step = step, step + 1
             progress.epoch_images += images
             if (step + 1) % self.config.log_every == 0:
-                scalars.update(self._mean_losses(0, events.LOSS))
+                scalars.update(self.learner.mean_losses(0, events.LOSS))
             self.emit(events.StepDone(step, epoch, scalars, images, updated))
             progress.epoch_seconds += time.perf_counter() - since
             if (step + 1) % self.steps_per_epoch == 0:
@@ -196,65 +161,12 @@ class Trainer:
                 raise
             text = first_line(error)
         where = f"step {self.progress.step}: out of memory for its images ({text})"
-        raise smaller_parts(where, self.progress, self.config, self.world.size)
+        raise smaller_parts(self, where)
 
     def train_step(self, batch: TrainBatch, step: int) -> bool:
-        """Take in a batch; returns whether it closed an accumulation.
-
-        Then the weights have moved, unless a loss or a gradient was no finite number: in that case the device has left the
-        update out, of which `verdicts` tells. The host waits for nothing here.
-        """
-        batch = batch.to(self.precision.device)
-        closing = len(self.window) + 1 >= self.schedule.accumulate(step)
-        items = torch.zeros(len(self.loss.names), device=self.precision.device)
-        for part in batch.parts(self.progress.parts):
-            images = part.inputs()
-            with self.gradients(closing):
-                loss, part_items = self._loss(images, part.targets, step)
-                self.scaler.scale(loss).backward()
-            items += part_items * (len(images) / len(batch.images))
-        self.sums += torch.where(torch.isfinite(items).all(), torch.cat((items, items.new_ones(1))), 0)
-        self.window.append((batch.indices, items))
-        if not closing:
-            return False
-        self._update(step)
-        return True
-
-    def _loss(self, images: Tensor, targets: Targets, step: int) -> tuple[Tensor, Tensor]:
-        """Network and loss: the sum to differentiate, and the items."""
-        if self.compiled is not None:
-            return self.compiled(images, targets, self.precision.autocast())
-        with self.precision.autocast():
-            outputs = self.rows(images)
-        return self.loss(outputs, images.shape[2:], targets, **self._share_of(step))
-
-    def _share_of(self, step: int) -> dict[str, Any]:
-        """What the loss is to know where a rank has a share of the batch only."""
-        if self.world.size == 1:
-            return {}
-        return {"images": self.loader.images_in(step % self.steps_per_epoch), "total": self.world.total}
-
-    def _update(self, step: int) -> None:
-        """Let the gradients of the window move the weights, averages and norms, if they are finite."""
-        images, losses = zip(*self.window, strict=True)
-        losses = torch.stack(losses)
-        self.scaler.unscale_(self.optimizer)
-        norm = clip_gradients(self.trained, self.config.clip_norm)
-        # losses and gradients are those of all ranks, so all decide alike
-        finite = torch.isfinite(losses).all()
-        if not self.scaler.is_enabled():
-            finite &= torch.isfinite(norm)
-            step_if(self.optimizer, finite)
-        else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
-            finite &= torch.isfinite(norm) | (self.scaler.get_scale() >= 1)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.norms.keep_if(finite)
-        self.ema.update(finite)
-        self.verdicts.put(Update(step, images, losses, finite))
-        self.window.clear()
-        self.gradients_of_ranks = None
+        """Take in a batch; returns whether it closed an accumulation (`Learner.take`)."""
+        images = self.loader.images_in(step % self.steps_per_epoch)
+        return self.learner.take(batch, step, self.schedule.accumulate(step), self.progress.parts, images)
 
     def _take_step(self, batch: TrainBatch, step: int) -> bool:
         """`train_step`, with what becomes of its mishaps; returns whether the weights moved, as far as is known.
@@ -269,53 +181,18 @@ class Trainer:
                 raise
             text = first_line(error)
         else:
-            return self._hear() and updated
+            return hear(self) and updated
         # out of the handler, for the error's frames hold the step's tensors
-        raise smaller_parts(f"step {step}: out of memory ({text})", self.progress, self.config, self.world.size)
-
-    def _hear(self, everything: bool = False) -> bool:
-        """Learn what became of the updates; returns whether none was left out. A left out one is told and counted.
-
-        Args:
-            everything: wait for the latest as well.
-
-        Raises:
-            GoBack, NonFinite: if there were too many in a row.
-        """
-        all_finite = True
-        for update in self.verdicts.heard(everything):
-            if update.finite:
-                self.progress.skipped = 0
-            else:
-                all_finite = False
-                text = leave_out(self._describe(update), self.progress, self.config)
-                self.emit(events.Incident("nonfinite", text, update.step))
-        return all_finite
-
-    def _describe(self, update: Update) -> str:
-        """What was not finite, and the images of all ranks that it may come from."""
-        files, shares = self.loader.store.index.files, self.world.gather(update.images)
-        window = [[files[i] for i in np.concatenate(images)] for images in zip(*shares, strict=True)]
-        first = update.step - len(window) + 1
-        return describe_nonfinite(update.losses, window, self.loss.names, first, self.steps_per_epoch)
+        raise smaller_parts(self, f"step {step}: out of memory ({text})")
 
     def set_factor(self) -> None:
         """Let every learning rate be multiplied with what plateaus and mishaps have come to."""
         plateau = self.progress.plateau["factor"] if self.progress.plateau else 1.0
         self.apply_schedule.reset(plateau * self.progress.lr_factor)
 
-    def _mean_losses(self, row: int, prefix: str) -> dict[str, float]:
-        """Read and reset a row of the sums. This waits for the device, so it is done once per interval."""
-        *sums, count = self.sums[row].tolist()
-        self.sums[row].zero_()
-        return {
-            prefix + name: value / count if count else float("nan")
-            for name, value in zip(self.loss.names, sums, strict=True)
-        }
-
     def _end_epoch(self, step: int, epoch: int) -> None:
         progress = self.progress
-        means = self._mean_losses(1, events.EPOCH_LOSS)
+        means = self.learner.mean_losses(1, events.EPOCH_LOSS)
         speed = progress.epoch_images / progress.epoch_seconds
         scalars = {**means, events.IMAGES_PER_SECOND: speed}
         self.emit(events.EpochDone(step, epoch, scalars, progress.epoch_seconds, self.tick()))
@@ -334,11 +211,11 @@ class Trainer:
         progress, epoch = self.progress, step // self.steps_per_epoch
         run_over, best, planned = step + 1 == self.schedule.steps, False, False
         if progress.evaluation_due or (step + 1) % self.steps_per_epoch == 0 or run_over:
-            self._hear(everything=True)
+            hear(self, everything=True)
         if progress.evaluation_due:
             self._stop_if_asked()
             try:
-                best = self._evaluate(step, epoch)
+                best = evaluate(self, step, epoch)
             except EvaluationAbandoned:
                 self._stop_if_asked()
             progress.evaluation_due = False
@@ -352,7 +229,7 @@ class Trainer:
                 planned = True  # and saved, for it would be measured otherwise another time
         due = self._save_is_due(step)
         if due or progress.step in self.forks:
-            self._hear(everything=True)
+            hear(self, everything=True)
         # in a row of updates that are left out there is nothing new to save, and a way back should lead before it
         due &= not progress.skipped
         if due or best or planned or run_over or progress.stopped:
@@ -378,17 +255,11 @@ class Trainer:
     def _save(self, best: bool) -> None:
         # norms may be each rank's own; a resume gives all the main one's, so a run that is not resumed does too
         self.world.share_buffers(self.model)
-        self.collect()
+        self.learner.collect()
         self._saved_at = time.monotonic()
         self.tick()
         if self.world.is_main:
             self.saver.save(self, best)
-
-    def collect(self) -> None:
-        """Bring together, for a checkpoint, what each rank has of its own."""
-        self.gradients_of_ranks = self.world.collect([p.grad for p in self.trained]) if self.window else None
-        shares = self.world.gather([images for images, _ in self.window]) if self.window else []
-        self.images_of_ranks = [np.concatenate(images) for images in zip(*shares, strict=True)]
 
     def _stop_if_asked(self) -> None:
         """Save and stop, if a signal asks for it.
@@ -403,7 +274,7 @@ class Trainer:
         if not stop:
             return
         asked = next(a for a in self.world.gather(asked) if a is not None)
-        self._hear(everything=True)
+        hear(self, everything=True)
         self._save(False)
         self.world.barrier()  # one that leaves would take the one that writes with it
         saved = "everything is saved"
@@ -427,64 +298,6 @@ class Trainer:
         for store in (self.loader.store, self.evaluator.store):
             if text := store.news():
                 self.emit(events.Notice(text, warning=True, step=self.progress.last_step))
-
-    def _evaluate(self, step: int, epoch: int) -> bool:
-        """Evaluate the averaged weights; returns whether they are better than all before."""
-        progress = self.progress
-        self.emit(events.EvaluationStarted(step, epoch, len(self.evaluator.store.index)))
-        self.world.share_buffers(self.ema.model)  # each rank's norms have seen its own images; one network is evaluated
-        report, found, shown, progress.evaluation_seconds = self._evaluated(step)
-        scalars = {**report.scalars, events.EVAL_SECONDS: progress.evaluation_seconds}
-        progress.last_evaluated = epoch
-        # NaN (no boxes at all) never counts as better; the first evaluation always does
-        best = progress.best_epoch is None or scalars[events.MAP] > progress.best
-        if best:
-            progress.best, progress.best_epoch, progress.last_improved = scalars[events.MAP], epoch, epoch
-            progress.best_scalars, progress.best_per_class = scalars, dict(report.per_class)
-            progress.best_step = step
-        self.emit(
-            events.Evaluated(step, epoch, scalars, report.per_class, report.recall, report.precision, best, shown)
-        )
-        self._observe_plateau(scalars[events.MAP], step)
-        self.last_detections = found
-        if best:
-            self.best_detections = found
-        return best
-
-    def _evaluated(self, step: int) -> tuple[Report, Detections, tuple[events.Sample, ...], float]:
-        """What the evaluator says of the averaged weights, with fewer images at a time where memory runs out."""
-        while True:
-            try:
-                return self.evaluator(self.ema.model)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                text = first_line(error)
-            where = f"step {step}: out of memory in the evaluation ({text})"
-            if self.world.size > 1 or self.evaluator.batch == 1:
-                raise TrainingFailed(f"{where}; write a smaller batch (now {self.evaluator.batch}) or a smaller imgsz")
-            self.evaluator.batch //= 2
-            self.emit(
-                events.Incident("memory", f"{where}: {self.evaluator.batch} image(s) at a time from here on", step)
-            )
-
-    def _observe_plateau(self, metric: float, step: int) -> None:
-        """Let a plateau schedule see an evaluation; its factor holds from the next step on."""
-        plateau = self.schedule.plateau
-        if plateau is None:
-            return
-        before = PlateauState(**self.progress.plateau) if self.progress.plateau else plateau.start()
-        after = plateau.observe(before, metric)
-        self.progress.plateau = asdict(after)
-        if after.factor != before.factor:
-            self.set_factor()
-            self.emit(
-                events.Notice(
-                    f"no better mAP50-95 for {plateau.patience + 1} evaluations: the learning rates are multiplied with "
-                    f"{after.factor:.4g} from step {step + 1} on",
-                    step=step,
-                )
-            )
 
     def _out_of_patience(self, epoch: int) -> bool:
         return out_of_patience(self.progress, self.config, epoch)

@@ -26,7 +26,8 @@ class Ema:
         own, source = self.model.state_dict(), model.state_dict()
         floating = [name for name, value in own.items() if value.is_floating_point()]
         self._average, self._weights = [own[n] for n in floating], [source[n] for n in floating]
-        self._whole = [(own[n], source[n]) for n in own if not own[n].is_floating_point()]
+        whole = [name for name in own if name not in floating]
+        self._counts, self._counted = [own[n] for n in whole], [source[n] for n in whole]
 
     @torch.no_grad()
     def update(self, happened: Tensor | None = None) -> None:
@@ -39,18 +40,20 @@ class Ema:
         if happened is None or happened.device.type == "cpu":  # where a tensor is read without waiting
             if happened is None or happened:
                 self.updates += 1
-                torch._foreach_lerp_(self._average, self._weights, 1 - self._decay(math.exp(-self.updates / self.tau)))
+                torch._foreach_lerp_(self._average, self._weights, self._share(math.exp(-self.updates / self.tau)))
         else:
             self._update_on_device(happened)
-        for own, source in self._whole:
-            own.copy_(source)
+        if self._counts:
+            torch._foreach_copy_(self._counts, self._counted)
 
     def _update_on_device(self, happened: Tensor) -> None:
-        self.updates = self.updates + happened.double()
-        rest = (1 - self._decay(torch.exp(-self.updates / self.tau))) * happened
+        self.updates = self.updates + happened
+        # float32, as the averages: with another type each of them would get a kernel of its own, and some GPUs have no float64
+        share = self._share(torch.exp(-self.updates / self.tau)) * happened
         change = torch._foreach_sub(self._weights, self._average)
-        torch._foreach_mul_(change, rest)
+        torch._foreach_mul_(change, share)
         torch._foreach_add_(self._average, change)
 
-    def _decay(self, ramp: Any) -> Any:
-        return self.decay * (1 - ramp)
+    def _share(self, ramp: Any) -> Any:
+        """`1 - d` of the present update, given `exp(-u / tau)`; this form of it keeps all digits of a float32."""
+        return (1 - self.decay) + self.decay * ramp
