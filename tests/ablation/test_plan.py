@@ -138,7 +138,8 @@ def write(folder, **keys):
 def test_a_warmup_stable_decay_family_costs_its_longest_and_the_decays(tmp_path):
     warmup, stable = phase("linear", "1ep", start=0, end=1), phase("constant", "rest")
     family = {
-        f"wsd{n}": {"epochs": n, "phases": [warmup, stable, phase("one-minus-sqrt", "2ep", end=0)]} for n in (10, 15, 20)
+        f"wsd{n}": {"epochs": n, "phases": [warmup, stable, phase("one-minus-sqrt", "2ep", end=0)]}
+        for n in (10, 15, 20)
     }
     plan = make_plan(write(tmp_path, variants=family), {"shapes": 160})
     # the decay's first step still has the full rate

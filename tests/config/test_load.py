@@ -16,7 +16,8 @@ from yolo_cosine.errors import UserError
 ROOT = Path(__file__).parents[2]
 
 
-RUNS = [p for p in sorted(ROOT.glob("configs/**/*.yaml")) if p.parent.name != "ablations"]  # those have keys of their own
+# ablations have keys of their own
+RUNS = [p for p in sorted(ROOT.glob("configs/**/*.yaml")) if p.parent.name != "ablations"]
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: p.name)

@@ -60,8 +60,7 @@ def compare_runs(
     seeds = tuple(sorted({seed for kept in variants.values() for seed in kept}))
     notes += _unpaired(variants, base)
     ordered = tuple(
-        kept.get(seed)
-        or RunResult(name, seed, run_folder(folder, name, seed), "waiting", "there is no such run")
+        kept.get(seed) or RunResult(name, seed, run_folder(folder, name, seed), "waiting", "there is no such run")
         for name, kept in variants.items()
         for seed in seeds
     )

@@ -144,7 +144,10 @@ def _absolute(job: Job) -> Job:
     return dataclasses.replace(
         job,
         folder=os.path.abspath(job.folder),
-        config={**job.config, **{k: os.path.abspath(job.config[k]) for k in ("runs", "cache_dir") if job.config.get(k)}},
+        config={
+            **job.config,
+            **{k: os.path.abspath(job.config[k]) for k in ("runs", "cache_dir") if job.config.get(k)},
+        },
         forks_from=tuple((os.path.abspath(folder), step) for folder, step in job.forks_from),
         log=os.path.abspath(job.log) if job.log else "",
     )

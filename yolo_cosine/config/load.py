@@ -96,7 +96,9 @@ def nested_keys(parts: Sequence[str], value: Any) -> Any:
     return value
 
 
-def load_config(path: str | os.PathLike | None, overrides: Iterable[str] = (), *, auto_batch: bool = False) -> RunConfig:
+def load_config(
+    path: str | os.PathLike | None, overrides: Iterable[str] = (), *, auto_batch: bool = False
+) -> RunConfig:
     """Read a config file with everything it extends, apply `key=value` overrides and check the result.
 
     Args:

@@ -252,7 +252,8 @@ class DeviceConfig(KeyGroup):
         "auto", description="auto, cpu, cuda, mps, or the number of a GPU. For several GPUs use torchrun."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware is faster at it (some CPUs, too), fp16 on older GPUs, fp32 elsewhere."
+        "auto",
+        description="auto: bf16 where the hardware is faster at it (some CPUs, too), fp16 on older GPUs, fp32 elsewhere.",
     )
 
 
@@ -302,7 +303,9 @@ def _check_batch(value: Any) -> Any:
     if isinstance(value, str) and value != "auto":
         match = re.fullmatch(r"(\d{1,3})%", value)
         if match is None or not 1 <= int(match[1]) <= 100:
-            raise ValueError("is neither a number of images nor auto nor a share of the GPU's memory; write 16, auto or 60%")
+            raise ValueError(
+                "is neither a number of images nor auto nor a share of the GPU's memory; write 16, auto or 60%"
+            )
     return value
 
 

@@ -17,7 +17,9 @@ from yolo_cosine.processor import processor_name
 _PACKAGES = ("torch", "ultralytics", "numpy", "hotcoco")
 
 
-def describe_environment(precision: Precision, world: World, fused_norms: int = 0, compiled: str = "off") -> dict[str, str]:
+def describe_environment(
+    precision: Precision, world: World, fused_norms: int = 0, compiled: str = "off"
+) -> dict[str, str]:
     """Name and value of everything that can change a bit of the result.
 
     Args:

@@ -153,12 +153,9 @@ def is_first_to_say(text: str) -> bool:
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return True
-    place, restarts = (
-        (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])),
-        os.environ["TORCHELASTIC_RESTART_COUNT"],
-    )
+    host, port, restarts = (os.environ[key] for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"))
     try:
-        store = dist.TCPStore(*place, is_master=False, timeout=timedelta(seconds=5))
+        store = dist.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=5))
         return store.add(f"yolo-cosine-said-{restarts}-{hashlib.sha256(text.encode()).hexdigest()}", 1) == 1
     except RuntimeError:
         return True

@@ -100,9 +100,8 @@ class Learner:
             finite &= torch.isfinite(norm)
             step_if(self.optimizer, finite)
         else:  # an infinite norm is in order, until it has nothing left to scale down: it skips that update
-            finite &= torch.isfinite(norm) | (
-                self.scaler.scale(torch.ones_like(norm)) >= 1
-            )  # on the device, unlike get_scale
+            scale = self.scaler.scale(torch.ones_like(norm))  # unlike get_scale, on the device
+            finite &= torch.isfinite(norm) | (scale >= 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

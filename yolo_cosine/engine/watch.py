@@ -93,9 +93,7 @@ class Pulse:
     Time is counted in own beats: who was suspended for a while, as all of a machine may be, takes no other for dead.
     """
 
-    _MOST = (
-        24  # beats without a sign: two minutes, for a disk that does not answer can hold up all threads of a process
-    )
+    _MOST = 24  # beats without a sign: two minutes, as a disk that does not answer can hold up all threads of a process
     _LEFT = "left"
 
     def __init__(self, store: dist.Store, rank: int, size: int) -> None:
