@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench.data import prepare
 from bench.figures import profile_table, summarize, table
 from bench.launch import ask
-from bench.modes import MODES, Setting, available_cores
+from bench.modes import MODES, Setting
 from bench.photos import generate
 from bench.runs import Bench, chosen_device, chosen_modes, made_folder, positive
 from bench.standin import NOTE
@@ -47,6 +47,7 @@ from yolo_cosine.cli import check_output, run_command
 from yolo_cosine.config.load import load_config, parse_overrides
 from yolo_cosine.errors import UserError
 from yolo_cosine.files import replace_file
+from yolo_cosine.processor import available_cores
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bench import standin
-from bench.modes import available_cores
+from yolo_cosine.processor import available_cores, processor_name
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "yolo-cosine", "numpy", "opencv-python", "hotcoco")
 
@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     device = resolve_device("cuda" if gpu else "cpu")
     hardware = {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "cores": available_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())] if gpu else [],
@@ -48,14 +48,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from yolo_cosine.processor import available_cores
 
 Trainer = Literal["ours", "ultralytics"]
 Options = Mapping[str, Any]
@@ -111,8 +112,3 @@ def ultralytics_arguments(setting: Setting, options: Options, folder: str) -> di
         "project": folder, "name": "run", "exist_ok": True,
     }  # fmt: skip
     return {**setting.common(), **own, **{key: value for key, value in options.items() if key != "threads"}}
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

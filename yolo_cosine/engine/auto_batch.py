@@ -56,9 +56,8 @@ def with_known_batch(config: RunConfig, precision: Precision, processes: int) ->
     check_boxes(train, data.splits["val"], labels)
     check_network(config, detector.build_detector(config.model, data.names))
     boxes = most_boxes(labels, config)
-    seed_everything(
-        config.seed, config.deterministic
-    )  # other kernels need another memory, and cuBLAS is told before it begins
+    # before the trials: other kernels need another memory, and cuBLAS is to be told before it begins
+    seed_everything(config.seed, config.deterministic)
     free, total = torch.cuda.mem_get_info(device)
     resident = decoded_bytes(train, config.imgsz)
     resident = resident if resident <= room_on(device) else 0  # they will live there, too
