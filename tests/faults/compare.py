@@ -22,6 +22,8 @@ _CLOCK = re.compile(r"second|elapsed|^time$")  # names of what a clock says
 _COMPARED = ("step", "epoch", "eval", "saved")  # lines of the record
 # A run that was resumed tells so, as often as that was.
 _OF_A_RESUME = re.compile(r"^(going on after|passed over)")
+# What runs beside it do at the time is no part of a run.
+_OF_OTHERS = re.compile(r": another process is decoding its images into .*; waiting for it$")
 
 # Which lines `saved` are compared: all; those of the best weights, where a clock decides when else is saved; or only
 # that none is there twice, where a signal or a full disk changed what was saved.
@@ -171,7 +173,10 @@ def _is_compared(record: dict, saved: Saved) -> bool:
 
 
 def _notice_differences(ours: list[dict], quiet: list[dict]) -> list[str]:
-    told, wanted = (Counter(r["text"] for r in records if r["event"] == "notice") for records in (ours, quiet))
+    told, wanted = (
+        Counter(r["text"] for r in records if r["event"] == "notice" and not _OF_OTHERS.search(r["text"]))
+        for records in (ours, quiet)
+    )
     found = [f"record: the notice {text!r} is missing" for text in wanted - told]
     twice = [text for text, count in told.items() if count > max(wanted[text], 1) and not _OF_A_RESUME.match(text)]
     return found + [f"record: the notice {text!r} is there {told[text]} times" for text in twice]
