@@ -95,6 +95,17 @@ def test_clocks_and_names_of_event_files_are_none(lab, tmp_path):
     assert differences(Ending.read(run), ending) == [] and leftovers(run, quiet.run_dir) == []
 
 
+def test_that_another_process_was_waited_for_is_none(lab, tmp_path):
+    quiet, ending = lab.quiet()
+    run = tmp_path / "run"
+    shutil.copytree(quiet.run_dir, run)
+    text = "a.json: another process is decoding its images into b.images; waiting for it"
+    notice = json.dumps({"event": "notice", "step": 0, "epoch": 0, "time": 1.0, "text": text}) + "\n"
+    _edit_lines("metrics.jsonl", lambda lines: [lines[0], notice, *lines[1:]])(run)
+    waited = Ending.read(run)
+    assert differences(waited, ending) == [] and differences(ending, waited) == []
+
+
 def _later(line):
     record = json.loads(line)
     return json.dumps({key: value + 1 if key in ("time", "seconds") else value for key, value in record.items()}) + "\n"
