@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from yolo_cosine.model import detector, native
+from yolo_cosine import kernels
+from yolo_cosine.model import detector
 from yolo_cosine.model.norm_silu import fuse_norms, norm_silu
 
-pytestmark = pytest.mark.skipif(native.load("norm_silu") is None, reason="no C compiler, or PyTorch has other threads")
+pytestmark = pytest.mark.skipif(
+    kernels.load("model/norm_silu") is None, reason="no C compiler, or PyTorch has other threads"
+)
 
 
 def both(x, gradient, norm, silu=True):
@@ -65,8 +68,8 @@ def test_a_processor_without_wide_vectors_computes_the_same(monkeypatch, dtype):
     x = (3 * torch.randn(2, 24, 20, 20)).to(dtype).contiguous(memory_format=torch.channels_last)
     x[0, :4, :2, :2] *= 30  # where the sigmoid is 0 or 1
     norm, results = a_norm(24), []
-    for library in (native.load("norm_silu"), native.load("norm_silu", "-mno-avx512f")):
-        monkeypatch.setattr(native, "load", lambda name, library=library: library)
+    for library in (kernels.load("model/norm_silu"), kernels.load("model/norm_silu", "-mno-avx512f")):
+        monkeypatch.setattr(kernels, "load", lambda name, library=library: library)
         results.append(
             [fused for fused, _ in both(x, torch.randn(x.shape, generator=torch.manual_seed(1)).to(dtype), norm)]
         )
@@ -152,26 +155,11 @@ def test_a_copy_for_evaluation_is_fused_as_ever():
 
 def test_without_a_compiler_nothing_changes(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    native.load.cache_clear()
+    kernels.load.cache_clear()
     try:
         model = detector.build_detector("yolo11n.yaml", ("a",))
         assert fuse_norms(model) == 0
         assert not any("forward" in vars(m) for m in model.modules())
     finally:
         monkeypatch.undo()
-        native.load.cache_clear()
-
-
-def test_a_damaged_library_is_made_anew(monkeypatch, tmp_path):
-    try:
-        for folder in ("whole", "damaged"):
-            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
-            native.load.cache_clear()
-            if folder == "damaged":
-                name = next((tmp_path / "whole/yolo-cosine").iterdir()).name
-                (tmp_path / "damaged/yolo-cosine").mkdir(parents=True)
-                (tmp_path / "damaged/yolo-cosine" / name).write_bytes(b"\x7fELF and no more")
-            assert hasattr(native.load("norm_silu"), "forward_bf16")
-    finally:
-        monkeypatch.undo()
-        native.load.cache_clear()
+        kernels.load.cache_clear()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from yolo_cosine.model import native
+from yolo_cosine import kernels
 from yolo_cosine.model.to_host import to_host
 
 _CHUNK = 256  # candidates looked at in one go; most images have their max_det after the first
@@ -36,7 +36,7 @@ def greedy_nms(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tens
     Returns:
         (K,) int64 positions, ascending, K <= max_det. The same as a loop over all boxes gives, box by box.
     """
-    library = native.load("nms", "-ffp-contract=off")  # a contracted a * b - c would round in another way
+    library = kernels.load("model/nms", "-ffp-contract=off")  # a contracted a * b - c would round in another way
     if library is None or boxes.device.type != "cpu":
         return _in_chunks(boxes, classes, iou, max_det)
     boxes, classes = boxes.float().contiguous(), classes.long().contiguous()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolo_cosine.model import native
+from yolo_cosine import kernels
 from yolo_cosine.model.detector import convolutions
 
 _SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bf16"}
@@ -25,7 +25,7 @@ def fuse_norms(model: nn.Module) -> int:
     Modules, parameters and buffers stay as they are, and so does what the network computes but for rounding. In evaluation mode (frozen
     layers), and where an activation is another one, nothing changes. Only for networks on the CPU, channels last.
     """
-    if native.load("norm_silu") is None:
+    if kernels.load("model/norm_silu") is None:
         return 0
     fit = [module for module in convolutions(model) if _is_fit(module)]
     for module in fit:
@@ -91,7 +91,7 @@ class _NormSiLU(torch.autograd.Function):
 
 
 def _call(name: str, x: Tensor, tensors: tuple[Tensor, ...], eps: float, silu: bool) -> None:
-    library = native.load("norm_silu")
+    library = kernels.load("model/norm_silu")
     rows, channels = x.numel() // x.shape[1], x.shape[1]
     failed = getattr(library, f"{name}_{_SUFFIXES[x.dtype]}")(
         *(ctypes.c_void_p(t.data_ptr()) for t in tensors),

@@ -25,7 +25,7 @@ _FLAGS = (
 
 @functools.cache
 def load(name: str, *flags: str) -> ctypes.CDLL | None:
-    """The library made of `name`.c in this folder; None where it cannot be made, or would not share PyTorch's threads.
+    """The library made of the package's `name`.c, as `model/nms`; None where it cannot be made, or would not share PyTorch's threads.
 
     It is kept in the user's cache folder, under a name that tells source, flags, compiler and processor.
 
@@ -35,13 +35,13 @@ def load(name: str, *flags: str) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or platform.system() != "Linux" or not _threads_are_shared():
         return None
-    source = Path(__file__).with_name(f"{name}.c")
+    source = Path(__file__).parent / f"{name}.c"
     try:
         flags = (*_FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []), *flags)
         version = subprocess.run([compiler, "--version"], capture_output=True, timeout=20, check=True).stdout
         content = repr((source.read_bytes(), flags, version, cpu_facts()))
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-cosine"
-        library = folder / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.so"
+        library = folder / f"{source.stem}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.so"
         if library.exists():
             with contextlib.suppress(OSError):  # damaged: made anew
                 return ctypes.CDLL(str(library))
