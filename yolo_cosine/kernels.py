@@ -38,8 +38,7 @@ def load(name: str, *flags: str) -> ctypes.CDLL | None:
     source = Path(__file__).parent / f"{name}.c"
     try:
         flags = (*_FLAGS, *(["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []), *flags)
-        version = subprocess.run([compiler, "--version"], capture_output=True, timeout=20, check=True).stdout
-        content = repr((source.read_bytes(), flags, version, cpu_facts()))
+        content = repr((source.read_bytes(), flags, _version(compiler), cpu_facts()))
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolo-cosine"
         library = folder / f"{source.stem}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.so"
         if library.exists():
@@ -49,6 +48,11 @@ def load(name: str, *flags: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+@functools.cache
+def _version(compiler: str) -> bytes:
+    return subprocess.run([compiler, "--version"], capture_output=True, timeout=20, check=True).stdout
 
 
 def _compile(command: list[str], source: Path, library: Path) -> None:

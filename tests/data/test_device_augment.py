@@ -1,7 +1,9 @@
-"""Tensors on a device come to the images and boxes that OpenCV and numpy come to, one image after another, on the CPU."""
+"""Tensors on a device, and a kernel on the CPU, come to the images and boxes that OpenCV and numpy come to, one image after another, on the CPU."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -17,6 +19,7 @@ from yolo_cosine.data import device_augment
 from yolo_cosine.data.augment import augment_image, warp_matrix
 from yolo_cosine.data.device_augment import render
 from yolo_cosine.data.feeder import Feeder
+from yolo_cosine.data.host_augment import augment_batch, can_augment
 from yolo_cosine.data.index import TrainableBoxes
 from yolo_cosine.data.resident import make_resident
 from yolo_cosine.data.sampler import augment_params, epoch_draws
@@ -25,6 +28,7 @@ SIZE, N = 64, 12
 CPU = torch.device("cpu")
 PLAIN = {"hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
 MIXED = {"mixup": 0.6, "cutmix": 0.9}
+needs_kernel = pytest.mark.skipif(not can_augment(), reason="no C compiler, or PyTorch has other threads")
 WILD = {"degrees": 180.0, "shear": 20.0, "scale": 0.9, "translate": 0.5, "flipud": 0.5}
 
 
@@ -73,24 +77,101 @@ def fed(feeder, params):
     return batch
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [{}, {"mosaic": 0.0}, {**PLAIN}, {"mosaic": 0.5, "perspective": 0.001, **WILD}, {"hsv_h": 1.0, "hsv_s": 1.0, "hsv_v": 1.0}, {**MIXED, "flipud": 0.5}],
-    ids=["default", "alone", "plain", "wild", "colourful", "mixed"],
-)  # fmt: skip
-def test_the_images_are_those_of_opencv(keys):
-    """By rounding alone they differ: OpenCV 4 looks between pixels in steps of 1/32, OpenCV 5 does not."""
-    config, differences = AugmentConfig(**keys), []
+def of_kernel(params, threads=2):
+    return augment_batch(STORE, LABELS, params, threads)
+
+
+KINDS = {
+    "default": {},
+    "alone": {"mosaic": 0.0},
+    "plain": PLAIN,
+    "wild": {"mosaic": 0.5, "perspective": 0.001, **WILD},
+    "colourful": {"hsv_h": 1.0, "hsv_s": 1.0, "hsv_v": 1.0},
+    "mixed": {**MIXED, "flipud": 0.5},
+}
+
+
+def differences(config, make):
+    """From OpenCV's images, over some epochs: (epochs, N, SIZE, SIZE, 3)."""
+    found = []
     for epoch in range(3):
         params = sampled(config, epoch)
-        ours = fed(SENDING, params).images
-        assert ours.shape == (N, 3, SIZE, SIZE) and ours.dtype == torch.uint8
-        assert ours.is_contiguous(memory_format=torch.channels_last)
         theirs = np.stack([augment_image(STORE, LABELS, params, k)[0] for k in range(N)])
-        differences.append(abs(ours.permute(0, 2, 3, 1).numpy().astype(int) - theirs))
-    differences = np.stack(differences)
-    print(f"mean {differences.mean():.4f}, most {differences.max()}, equal {(differences == 0).mean():.4f}")
-    assert differences.mean() < 0.6 and (differences <= 4).mean() > 0.999
+        found.append(abs(make(params).astype(int) - theirs))
+    found = np.stack(found)
+    print(f"mean {found.mean():.4f}, most {found.max()}, equal {(found == 0).mean():.4f}")
+    return found
+
+
+@pytest.mark.parametrize("keys", KINDS.values(), ids=KINDS)
+def test_the_images_are_those_of_opencv(keys):
+    """By rounding alone they differ: OpenCV 4 looks between pixels in steps of 1/32, OpenCV 5 does not."""
+
+    def make(params):
+        images = fed(SENDING, params).images
+        assert images.shape == (N, 3, SIZE, SIZE) and images.dtype == torch.uint8
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        return images.permute(0, 2, 3, 1).numpy()
+
+    found = differences(AugmentConfig(**keys), make)
+    assert found.mean() < 0.6 and (found <= 4).mean() > 0.999
+
+
+@needs_kernel
+@pytest.mark.parametrize("keys", KINDS.values(), ids=KINDS)
+def test_so_are_those_of_the_kernel(keys):
+    found = differences(AugmentConfig(**keys), lambda params: of_kernel(params)["images"])
+    assert found.mean() < 0.6 and (found <= 4).mean() > 0.999
+    if cv2.__version__.startswith("5"):
+        assert (found == 0).mean() > 0.998
+
+
+@needs_kernel
+@settings(max_examples=25, deadline=None)
+@given(
+    epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
+    more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
+)  # fmt: skip
+def test_a_batch_of_the_kernel_is_one_image_after_another(epoch, perspective, mosaic, more):
+    """The boxes are the same, and so is what is on an image whatever it is made with."""
+    params = sampled(AugmentConfig(mosaic=mosaic, perspective=perspective, **more), epoch)
+    made = of_kernel(params)
+    for k in range(N):
+        boxes, mine = augment_image(STORE, LABELS, params, k)[1], made["image"] == k
+        np.testing.assert_allclose(made["xyxy"][mine], boxes.xyxy, atol=1e-4)
+        np.testing.assert_array_equal(made["classes"][mine], boxes.classes)
+        np.testing.assert_array_equal(made["crowd"][mine], boxes.crowd)
+    assert made["xyxy"].dtype == np.float32 and made["image"].dtype == made["classes"].dtype == np.int64
+    for threads in (1, 3):
+        assert np.array_equal(of_kernel(params, threads)["images"], made["images"])
+
+
+@needs_kernel
+def test_the_kernel_reads_nothing_beside_a_photograph():
+    """Where the page after a photograph cannot be read, and where before it: the process would not survive it."""
+    code = """
+import ctypes, mmap
+import numpy as np
+from tests.data.test_device_augment import N, STORE, AugmentConfig, of_kernel, sampled
+libc, keep = ctypes.CDLL(None), []
+for i, image in enumerate(STORE):
+    size = -(-image.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + 2 * mmap.PAGESIZE)
+    whole = np.frombuffer(pages, dtype=np.uint8)
+    for at in (0, size + mmap.PAGESIZE):
+        assert libc.mprotect(ctypes.c_void_p(whole.ctypes.data + at), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    start = mmap.PAGESIZE + (size - image.nbytes if i % 2 else 0)
+    fenced = whole[start : start + image.nbytes].reshape(image.shape)
+    fenced[:] = image
+    STORE[i] = fenced
+    keep.append(pages)
+for epoch in range(30):
+    for keys in ({}, {"mosaic": 0.0}, {"mosaic": 0.5, "degrees": 180.0, "flipud": 0.5, "scale": 0.9, "perspective": 0.001}):
+        of_kernel(sampled(AugmentConfig(**keys), epoch))
+print("well")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "well\n", done.stderr
 
 
 @settings(max_examples=15, deadline=None)

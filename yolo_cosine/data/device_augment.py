@@ -163,11 +163,12 @@ def _shift_colours(image: Tensor, colour: Tensor) -> Tensor:
     hue = (hue + 180 * shift).remainder(180).floor()
     saturation = (saturation * (1 + saturation_gain)).clamp(0, 255).floor()
     value = (value * (1 + value_gain)).clamp(0, 255).floor()
-    chroma = value * saturation / 255
+    # from here on in the order of OpenCV's operations: products that should be whole are rounded down if they are not
+    saturation, value, sixths = saturation * (1 / 255), value * (1 / 255), hue * (6 / 180)
     channels = []
     for sector in (5, 3, 1):
-        place = (hue / 30 + sector).remainder(6)
-        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+        place = (sixths + sector).remainder(6)
+        channels.append(value * (1 - saturation * torch.minimum(place, 4 - place).clamp(0, 1)) * 255)
     return torch.stack(channels, -1).floor()
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from yolo_cosine.config.schema import AugmentConfig
 from yolo_cosine.data.augment import GREY, Boxes, augment_image
 from yolo_cosine.data.cache import ImageStore, fitted_size
+from yolo_cosine.data.host_augment import augment_batch, can_augment
 from yolo_cosine.data.index import Index, TrainableBoxes
 from yolo_cosine.data.parcel import may_wait
 from yolo_cosine.data.sampler import AugmentParams, augment_params, batch_sizes, epoch_draws, epoch_order
@@ -88,7 +89,8 @@ class TrainLoader:
         Args:
             between: threads that make each batch when it is asked for; 0 has `workers` threads make batches ahead. Where the
                 network runs on the CPU there is no time beside it: its threads wait for the one whose core is taken.
-            feeder: what augments the images on the device that trains; None for OpenCV, in the threads.
+            feeder: what augments the images on the device that trains; None for the CPU, by a kernel that is compiled here or,
+                where that cannot be, by OpenCV.
             timeout: seconds that a thread may be at one batch.
             stride: of the sizes that `multi_scale` chooses, pixels.
         """
@@ -97,6 +99,7 @@ class TrainLoader:
         self.timeout, self.stride, self.feeder, self.between = timeout, stride, feeder, between
         self.tell: Callable[[str], None] = say_nothing
         self.shared: SharedBatches | None = None  # with other processes, whoever has some
+        self.kernel = feeder is None and can_augment()  # whether the CPU makes the images by a kernel of our own
 
     def __len__(self) -> int:
         """Batches in an epoch; the last one may be smaller, but not so small that a rank would get nothing of it."""
@@ -138,6 +141,9 @@ class TrainLoader:
                 return self.feeder.pack(mine, params, size)
 
             def augmented() -> Arrays:
+                if self.kernel:
+                    return augment_batch(self.store, self.labels, params, max(self.between, 1))
+
                 def some(images: range) -> list[tuple[np.ndarray, Boxes]]:
                     return [augment_image(self.store, self.labels, params, k) for k in images]
 

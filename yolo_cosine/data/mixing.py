@@ -40,11 +40,15 @@ def mix_up(one: Annotated, other: Annotated, share: float) -> Annotated:
     Args:
         share: of the first image; the rest is the second one's. Rounded down, as Ultralytics does.
     """
-    image = np.empty_like(one[0])
-    for k in range(0, len(image), _ROWS):  # not the whole at once: that would go through memory, not the cache
+    return blend(one[0], other[0], share, np.empty_like(one[0])), one[1] + other[1]
+
+
+def blend(one: np.ndarray, other: np.ndarray, share: float, out: np.ndarray) -> np.ndarray:
+    """`out`, which may be `one`, with so much of one image and the rest of the other, rounded down. (S, S, 3) uint8 each."""
+    for k in range(0, len(out), _ROWS):  # not the whole at once: that would go through memory, not the cache
         rows = slice(k, k + _ROWS)
-        image[rows] = one[0][rows] * share + other[0][rows] * (1 - share)
-    return image, one[1] + other[1]
+        out[rows] = one[rows] * share + other[rows] * (1 - share)
+    return out
 
 
 def cut_mix(one: Annotated, other: Annotated, areas: np.ndarray, choice: float) -> Annotated:

@@ -18,7 +18,7 @@ from yolo_cosine.errors import UserError, some_of
 # Keys that may be others on other machines: where things lie, and what is done there alone.
 _OWN = {"data", "weights", "trust_weights", "runs", "cache", "cache_dir", "workers", "worker_timeout"}
 # What else may: the numbers come out a little different, as on another machine. What is not here decides what is computed.
-_MAY_DIFFER = {"opencv", "numpy", "hotcoco", "python", "device", "cuda", "threads"}
+_MAY_DIFFER = {"opencv", "numpy", "hotcoco", "python", "device", "cuda", "threads", "augmentation"}
 _MOST = 4  # differences that are named
 
 

@@ -187,7 +187,7 @@ def build_trainer(
         ),
         emit=emit,
         facts=_facts(config, data, prints, model, precision, world, loader),
-        environment=describe_environment(precision, world, fused, mode),
+        environment=describe_environment(precision, world, fused, mode, loader.kernel),
         data_prints=prints,
     )
 

@@ -18,13 +18,14 @@ _PACKAGES = ("torch", "ultralytics", "numpy", "hotcoco")
 
 
 def describe_environment(
-    precision: Precision, world: World, fused_norms: int = 0, compiled: str = "off"
+    precision: Precision, world: World, fused_norms: int = 0, compiled: str = "off", kernel: bool = False
 ) -> dict[str, str]:
     """Name and value of everything that can change a bit of the result.
 
     Args:
         fused_norms: how many norms are computed by the kernel that is compiled on this machine.
         compiled: by which mode of PyTorch's compiler network and loss are.
+        kernel: whether a kernel that is compiled on this machine makes the training images, and not OpenCV.
     """
     device = precision.device
     on_gpu = device.type == "cuda"
@@ -38,6 +39,7 @@ def describe_environment(
         "precision": precision.name,
         "fused norms": str(fused_norms),
         "compile": compiled,
+        "augmentation": device.type if on_gpu else "kernel" if kernel else "OpenCV",
         # sums are split among them, and so rounded in another order
         "threads": "any" if on_gpu else str(torch.get_num_threads()),
         "processes": str(world.size),

@@ -12,6 +12,7 @@ from typing import Any
 
 from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
+from yolo_cosine.data.host_augment import can_augment
 from yolo_cosine.data.prints import differences
 from yolo_cosine.engine.alike import check_alike
 from yolo_cosine.engine.auto_batch import with_known_batch
@@ -59,7 +60,8 @@ def _train(config: RunConfig, start: Start, stops: StopSignals) -> Path:
     config, batch_found = with_known_batch(config, precision, launch.size if launch is not None else 1)
     if launch is not None:
         check_shares(config.batch, launch.size)
-        environment = describe_environment(precision, World(launch.rank, launch.size))
+        kernel = device.type == "cpu" and can_augment()
+        environment = describe_environment(precision, World(launch.rank, launch.size), kernel=kernel)
         unlike = check_alike(launch, config, environment, device.type)
     world = join_world(launch, device, config.sync_norms, config.worker_timeout)
     hub = SinkHub([("console", ConsoleSink())] if world.is_main else [])
