@@ -49,6 +49,29 @@ def test_what_a_gpu_does_comes_to_the_same(first):
     assert len({len(result) for result in whole}) > 1
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    anchors=st.integers(0, 400), classes=st.sampled_from([1, 3, 80]), seed=st.integers(0, 99),
+    conf=st.sampled_from([0.0, 0.001, 0.3, 0.99]), most=st.sampled_from([1, 20, 300]), candidates=st.sampled_from([7, 30000]),
+)  # fmt: skip
+def test_all_images_at_once_come_to_the_same(anchors, classes, seed, conf, most, candidates):
+    """With scores that are equal, too, of which the first counts, and some that are no numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(3, anchors, 2, generator=generator) * 60
+    scores = torch.rand(3, anchors, classes, generator=generator) ** 3
+    scores[0] = (scores[0] * 8).round() / 8
+    scores[1][scores[1] > 0.95] = float("nan")
+    predictions = torch.cat((corner, corner + torch.rand(corner.shape, generator=generator) * 40, scores), 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms, "_MAX_CANDIDATES", candidates)
+        expected = nms._on_host(predictions, conf, 0.5, most)
+        # as the head leaves them, too: anchors side by side in memory
+        for laid in (predictions, predictions.transpose(1, 2).contiguous().transpose(1, 2)):
+            found = suppress(laid, conf, 0.5, most)()
+            assert [len(rows) for rows in found] == [len(rows) for rows in expected]
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_equals_ultralytics_non_max_suppression():
     from ultralytics.utils.nms import non_max_suppression
 

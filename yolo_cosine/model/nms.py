@@ -13,6 +13,7 @@ from yolo_cosine.model.to_host import to_host
 
 _CHUNK = 256  # candidates looked at in one go; most images have their max_det after the first
 _FIRST = 4096  # best candidates of an image that leave a GPU; hardly ever is another one needed
+_NO_MEMORY = "no memory for the boxes of an image"
 _MAX_CANDIDATES = 30000  # best candidates of an image, as in Ultralytics' non_max_suppression
 
 
@@ -36,7 +37,7 @@ def greedy_nms(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tens
     Returns:
         (K,) int64 positions, ascending, K <= max_det. The same as a loop over all boxes gives, box by box.
     """
-    library = kernels.load("model/nms", "-ffp-contract=off")  # a contracted a * b - c would round in another way
+    library = _kernel()
     if library is None or boxes.device.type != "cpu":
         return _in_chunks(boxes, classes, iou, max_det)
     boxes, classes = boxes.float().contiguous(), classes.long().contiguous()
@@ -47,8 +48,12 @@ def greedy_nms(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tens
         ctypes.c_long(max_det), ctypes.c_void_p(kept.data_ptr()),
     )  # fmt: skip
     if count < 0:
-        raise MemoryError("no memory for the boxes of an image")
+        raise MemoryError(_NO_MEMORY)
     return kept[:count]
+
+
+def _kernel() -> ctypes.CDLL | None:
+    return kernels.load("model/nms", "-ffp-contract=off")  # a contracted a * b - c would round in another way
 
 
 def _in_chunks(boxes: Tensor, classes: Tensor, iou: float, max_det: int) -> Tensor:
@@ -86,13 +91,35 @@ def suppress(predictions: Tensor, conf: float, iou: float, max_det: int) -> Call
         A function that returns B tensors (K, 6) float32: xyxy, score, class; best first, scores over `conf`.
     """
     if predictions.device.type == "cpu":
-        return lambda: [_kept(_over(image, conf), iou, max_det) for image in predictions]
+        on_host = _on_host if _kernel() is None else _by_kernel
+        return lambda: on_host(predictions, conf, iou, max_det)
     best = to_host(_best(predictions, _FIRST))
 
     def finish() -> list[Tensor]:
         return [_settle(rows, predictions[k].cpu, conf, iou, max_det) for k, rows in enumerate(best()[0])]
 
     return finish
+
+
+def _on_host(predictions: Tensor, conf: float, iou: float, max_det: int) -> list[Tensor]:
+    """`suppress` by operations of PyTorch, one image after another."""
+    return [_kept(_over(image, conf), iou, max_det) for image in predictions]
+
+
+def _by_kernel(predictions: Tensor, conf: float, iou: float, max_det: int) -> list[Tensor]:
+    """`suppress` in C, for all images at once."""
+    predictions = predictions.float().contiguous()
+    images, anchors, width = predictions.shape
+    most = min(max_det, anchors * (width - 4))
+    rows, counts = torch.empty(images, most, 6), torch.empty(images, dtype=torch.int64)
+    given, *written = (ctypes.c_void_p(t.data_ptr()) for t in (predictions, rows, counts))
+    _kernel().detections(
+        given, *(ctypes.c_long(n) for n in (images, anchors, width - 4)), ctypes.c_float(conf), ctypes.c_float(iou),
+        ctypes.c_long(_MAX_CANDIDATES), ctypes.c_long(most), *written, torch.get_num_threads(),
+    )  # fmt: skip
+    if (counts < 0).any():
+        raise MemoryError(_NO_MEMORY)
+    return [row[:count] for row, count in zip(rows, counts.tolist(), strict=True)]
 
 
 def _settle(best: Tensor, all_of_it: Callable[[], Tensor], conf: float, iou: float, max_det: int) -> Tensor:
