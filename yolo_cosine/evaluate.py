@@ -25,6 +25,7 @@ from yolo_cosine.engine.mishaps import EvaluationAbandoned
 from yolo_cosine.engine.precision import Precision
 from yolo_cosine.image_bootstrap import class_matches, mean_ap, resampled_ap
 from yolo_cosine.model import detector, nms
+from yolo_cosine.model.inference import InferenceCopy
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Report:
 def detect(
     model: nn.Module, store: ImageStore, config: EvalConfig, *, batch: int, workers: int, precision: Precision,
     world: World | None = None, timeout: float = TIMEOUT, tell: Callable[[str], None] = say_nothing,
-    between: Callable[[], None] = lambda: None, fused: detector.InferenceCopy | None = None,
+    between: Callable[[], None] = lambda: None, fused: InferenceCopy | None = None,
 ) -> Detections:  # fmt: skip
     """Run a network over all images of a store. On one that cannot be read nothing is found.
 
@@ -67,7 +68,7 @@ def detect(
         TrainingFailed: if a batch cannot be made.
     """
     world = world or World()
-    fused = fused or detector.InferenceCopy(config.max_det, config.nms)
+    fused = fused or InferenceCopy(config.max_det, config.nms)
     network = fused.of(model)
     mine = np.arange(len(store.index))[world.rank :: world.size]
     batches = eval_batches(
@@ -296,7 +297,7 @@ class Evaluator:
             "workers": workers, "precision": precision, "world": self.world, "timeout": timeout
         }  # fmt: skip
         self.truth = ground_truth(store.index)
-        self._fused = detector.InferenceCopy(config.max_det, config.nms)
+        self._fused = InferenceCopy(config.max_det, config.nms)
         n = len(store.index)
         self._shown = sorted({round(k * (n - 1) / max(shown - 1, 1)) for k in range(min(shown, n))})
 

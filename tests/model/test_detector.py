@@ -14,6 +14,7 @@ from yolo_cosine.errors import UserError
 from yolo_cosine.model import detector
 from yolo_cosine.model.anchors import make_grid
 from yolo_cosine.model.ema import Ema
+from yolo_cosine.model.inference import InferenceCopy
 from yolo_cosine.model.loss import DetectionLoss
 from yolo_cosine.model.weights import export_ultralytics, load_weights
 
@@ -305,23 +306,30 @@ def test_the_average_on_a_device_keeps_the_digits_of_its_formula_and_one_type(de
     assert ema.updates.dtype is torch.int64 and int(ema.updates) == 3_000_001
 
 
-@pytest.mark.parametrize("architecture", ["yolo11n", "yolov10n", "yolo26n", "yolov8n"])
-def test_a_copy_for_evaluation_that_is_filled_anew_is_a_new_one(architecture):
+@pytest.mark.parametrize(
+    ("architecture", "known"), [("yolo11n", True), ("yolov10n", False), ("yolo26n", True), ("yolov8n", True)]
+)
+def test_a_copy_for_evaluation_that_is_filled_anew_is_a_new_one(architecture, known):
     """Also where a part is fused in a way that is not known, and so the copy is made anew."""
-    copies, images = detector.InferenceCopy(300), torch.rand(1, 3, 64, 64)
-    for seed in range(3):
+    copies, images, made = InferenceCopy(300), torch.rand(1, 3, 64, 64), []
+    models = [detector.build_detector(architecture, ("a", "b")) for _ in range(2)]
+    for seed, model in enumerate((*models, models[1])):  # the last one with other weights than before
         torch.manual_seed(seed)
-        model = detector.build_detector(architecture, ("a", "b"))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
                 torch.nn.init.normal_(module.weight)
+                torch.nn.init.normal_(module.bias)
+            elif isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_uniform_(module.weight)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         own, new = copies.of(model), detector.inference_copy(model, 300)
+        made.append(own)
         with torch.inference_mode():
             a, b = (detector.predict(m, images, contextlib.nullcontext()) for m in (own, new))
         if detector.is_end_to_end(own):  # the order of equal scores is anybody's
             a, b = a[..., 4], b[..., 4]
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert len({id(copied) for copied in made}) == (1 if known else 3)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import ultralytics
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.utils import LOGGER
@@ -172,49 +171,6 @@ def inference_copy(model: nn.Module, max_det: int, nms: bool | str = "auto") -> 
         head.end2end = _uses_nms_free_head(head, nms)
         head.max_det = max_det
         return copied.fuse(verbose=False)
-
-
-class InferenceCopy:
-    """A copy for evaluation (`inference_copy`, channels last) of networks of one architecture: made once, and filled anew."""
-
-    def __init__(self, max_det: int, nms: bool | str = "auto") -> None:
-        self._max_det, self._nms = max_det, nms
-        self._copy: nn.Module | None = None
-
-    def of(self, model: nn.Module) -> nn.Module:
-        """The copy, with the present weights of `model`; it holds until the next call."""
-        if self._copy is None or not self._fill(model):
-            copied = inference_copy(model, self._max_det, self._nms)
-            self._copy = copied.to(memory_format=torch.channels_last)
-        return self._copy
-
-    @torch.no_grad()
-    def _fill(self, model: nn.Module) -> bool:
-        """Bring the weights over; returns False if there is a part that is fused in another way than a norm into its convolution."""
-        modules, target = dict(model.named_modules()), self._copy
-        merged: set[str] = set()
-        for name, module in target.named_modules():
-            source = modules.get(name)
-            if not isinstance(source, type(module)):
-                return False
-            gone = {part for part, _ in source.named_children()} - {part for part, _ in module.named_children()}
-            if gone == {"bn"} and type(source).forward is Conv.forward:
-                norm = source.bn
-                weight, bias = fuse_conv_bn_weights(
-                    source.conv.weight, source.conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-                )  # fmt: skip
-                module.conv.weight.copy_(weight)
-                module.conv.bias.copy_(bias)
-                merged.add(f"{name}.conv")
-            elif gone and not isinstance(source, Detect):  # whose other branch is not asked
-                return False
-        values = model.state_dict()
-        for name, value in target.state_dict().items():
-            if name.rpartition(".")[0] not in merged:
-                if name not in values or values[name].shape != value.shape:
-                    return False
-                value.copy_(values[name])
-        return True
 
 
 def is_end_to_end(model: nn.Module) -> bool:
