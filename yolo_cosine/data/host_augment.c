@@ -11,7 +11,7 @@
 
 enum { WIDTH = 64, BAND = 32, AHEAD = 4 }; /* pixels at once; rows that a thread takes at a time; rows that memory is asked ahead */
 enum { GREY = 114 << 16 | 114 << 8 | 114 };
-enum { SEVERAL = -1, NOWHERE = -2 };  /* in place of a quarter: of more than one, or at an edge; in grey alone */
+enum { SEVERAL = -1, NOWHERE = -2 }; /* in place of a quarter: of more than one, or at an edge; in grey alone */
 
 typedef struct {
     int center[2];            /* x and y of the first column and row of the right and the lower quarters */
@@ -23,10 +23,10 @@ typedef struct {
 } Image;
 
 typedef struct { /* of WIDTH pixels */
-    float right[WIDTH], low[WIDTH];                  /* shares of the right and the lower neighbours */
-    int32_t x[WIDTH], y[WIDTH], quarter[WIDTH];      /* of the upper left neighbour; the quarter of all four */
-    uint64_t upper[WIDTH], lower[WIDTH];             /* the neighbours' bytes: RGB of the left one, then of the right one */
-    float red[WIDTH], green[WIDTH], blue[WIDTH];     /* whole numbers */
+    float right[WIDTH], low[WIDTH];              /* shares of the right and the lower neighbours */
+    int32_t x[WIDTH], y[WIDTH], quarter[WIDTH];  /* of the upper left neighbour; the quarter of all four */
+    uint64_t upper[WIDTH], lower[WIDTH];         /* the neighbours' bytes: RGB of the left one, then of the right one */
+    float red[WIDTH], green[WIDTH], blue[WIDTH]; /* whole numbers */
 } Piece;
 
 static inline uint64_t word(const uint8_t *p) {
@@ -93,10 +93,12 @@ static inline void locate(Piece *restrict p, const Image *of, int first, int row
     }
 }
 
-static inline void gather(Piece *p, const Image *of, int width) {
-    /* what AHEAD rows of the output later is looked up here; with perspective it is a guess */
-    const long across = 3 * (long)(AHEAD * of->inverse[1]), down = (long)(AHEAD * of->inverse[4]);
-    for (int k = 0; k < width; k++) {
+static inline long whole(float x) { return x > -1000 && x < 1000 ? (long)x : 0; }
+
+static inline void gather(Piece *p, const Image *of) {
+    /* where, from a pixel, AHEAD rows of the output later is looked up; with perspective it is a guess */
+    const long across = 3 * whole(AHEAD * of->inverse[1]), down = whole(AHEAD * of->inverse[4]);
+    for (int k = 0; k < WIDTH; k++) {
         const int x = p->x[k], y = p->y[k], quarter = p->quarter[k];
         if (quarter >= 0) {
             const long pitch = of->pitch[quarter];
@@ -181,7 +183,7 @@ void make(const Image *images, long count, int size, int perspective, int colour
                 const int width = size - column < WIDTH ? size - column : WIDTH;
                 if (perspective) locate(&p, of, column, row, size, 1);
                 else locate(&p, of, column, row, size, 0);
-                gather(&p, of, width);
+                gather(&p, of);
                 blend(&p);
                 if (coloured) shift_colours(&p, of->colour);
                 put(&p, out + 3 * column, width);

@@ -8,6 +8,7 @@ wait spinning for a while after each step, on the cores that the others would ne
 from __future__ import annotations
 
 import ctypes
+import sys
 
 import numpy as np
 
@@ -31,7 +32,7 @@ _IMAGE = np.dtype(
 
 def can_augment() -> bool:
     """Whether the kernel is there: it is compiled on this machine."""
-    return _kernel() is not None
+    return sys.byteorder == "little" and _kernel() is not None
 
 
 def _kernel() -> ctypes.CDLL | None:
