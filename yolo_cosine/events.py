@@ -136,6 +136,16 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How far the decoding of a split's images is, some times a second. It is over when `done` is `total`."""
+
+    source: str  # the split
+    done: int  # images
+    total: int
+    place: str  # where they are kept
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something that the user should know. `warning` for what may be a mistake."""
 
@@ -188,8 +198,8 @@ class RunEnded:
 
 
 Event = (
-    RunStarted | StepDone | EpochDone | EvaluationStarted | Evaluated | Saving | Saved | Notice | Incident | Rewound
-    | Replanned | RunEnded
+    Reading | RunStarted | StepDone | EpochDone | EvaluationStarted | Evaluated | Saving | Saved | Notice | Incident
+    | Rewound | Replanned | RunEnded
 )  # fmt: skip
 
 

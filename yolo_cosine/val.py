@@ -60,8 +60,15 @@ def _val(args: argparse.Namespace) -> int:
 
     from yolo_cosine.engine.validate import evaluate_checkpoint
     from yolo_cosine.evaluate import write_predictions
+    from yolo_cosine.sinks.console import ConsoleSink
 
-    index, report, found = evaluate_checkpoint(args.weights, config, args.split, "imgsz" in given, _tell)
+    console = ConsoleSink(sys.stderr)
+    try:
+        index, report, found = evaluate_checkpoint(
+            args.weights, config, args.split, "imgsz" in given, _tell, console.handle
+        )
+    finally:
+        console.close()
     print(format_report(report))
     if args.predictions:
         write_predictions(Path(args.predictions), index, found)

@@ -24,7 +24,7 @@ def main(spec_path: str, result: str, started: str) -> int:
     config = validate({**keys, "precision": "fp32", "trust_weights": True}, "benchmark", ValConfig)
     scores = []
     for weights in spec["weights"]:
-        _, report, _ = evaluate_checkpoint(weights, config, "val", True, lambda text, warning: None)
+        _, report, _ = evaluate_checkpoint(weights, config, "val", True, lambda *said: None, lambda event: None)
         scores.append({name: report.scalars[name] for name in (events.MAP, events.MAP50)})
         if spec["until"] is not None and scores[-1][events.MAP] >= spec["until"]:
             break

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from yolo_cosine import events
 from yolo_cosine.config.schema import RunConfig
 from yolo_cosine.data.cache import ImageStore
 from yolo_cosine.data.index import Category, build_index
@@ -62,6 +63,22 @@ def told(index, tmp_path, monkeypatch):
         return asked.pop(), notices
 
     return told
+
+
+def test_it_is_shown_how_far_the_reading_is(index, monkeypatch):
+    """Some times a second, and at its end."""
+    now = [0.0]
+    monkeypatch.setattr(inputs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def store(index, size, cache, workers, progress, **keys):
+        for done, now[0] in enumerate((5.0, 5.04, 5.08, 5.2, 5.21), 1):
+            progress(done, 5)
+        return ImageStore(index, size, "none", workers, **keys)
+
+    monkeypatch.setattr(inputs, "ImageStore", store)
+    seen = []
+    open_store(index, RunConfig(cache="ram"), 64, lambda *said: None, fate="", show=seen.append)
+    assert seen == [events.Reading("test", done, 5, "memory") for done in (1, 4, 5)]
 
 
 def test_images_are_kept_in_memory_else_on_the_disk_and_it_is_said_why(told, tmp_path, monkeypatch):

@@ -147,6 +147,52 @@ def test_a_terminal_gets_a_live_line_that_fits(fake_run, columns, width):
     assert max(len(line) for line in re.split(r"[\r\n]+", plain) if "run" not in line) < width
 
 
+def reading(*done, total=900):
+    return [events.Reading("train.json", k, total, "memory") for k in done]
+
+
+def test_a_terminal_sees_how_far_the_reading_of_images_is(fake_run, columns, monkeypatch):
+    columns(70)
+    asked = []
+    monkeypatch.setattr(ConsoleSink, "_start_live", lambda sink: asked.append("start"))
+    monkeypatch.setattr(ConsoleSink, "_stop_live", lambda sink: asked.append("stop"))
+    sink = ConsoleSink(Terminal())
+    assert str(sink._status()) == ""
+    for event in reading(1, 300):
+        sink.handle(event)
+    line = str(sink._status())
+    assert re.fullmatch(r"reading images ━+─+  33%  300 of 900 images", line) and len(line) < 70
+    sink.handle(*reading(900))
+    assert asked == ["start", "stop"] and str(sink._status()) == ""
+    monkeypatch.undo()
+    columns(70)
+    raw = said([*reading(1, 500, 900), *reading(2, 7, total=7), *fake_run().events()], Terminal())
+    assert "reading images" in raw and raw.count("\x1b[?25l") == raw.count("\x1b[?25h") == 3
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+@pytest.mark.parametrize(
+    ("done", "seconds", "left"), [(0, 9, ""), (450, 0.5, ""), (300, 60, "2:00 left"), (900, 60, "0s left")]
+)
+def test_reading_bar(width, done, seconds, left):
+    (at,) = reading(done)
+    bar = console_text.reading_bar(at, seconds, width)
+    assert len(bar) <= width and bar.startswith("reading images ")
+    if width >= 60:
+        assert bar.endswith(f"{done:,} of 900 images{'  ' + left if left else ''}")
+
+
+def test_elsewhere_it_is_a_line_every_ten_seconds(columns, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    sink = ConsoleSink(out)
+    for event in reading(*range(1, 26), 900, *range(1, 6)):
+        sink.handle(event)
+        now[0] += 1.0
+    assert out.getvalue().splitlines() == [f"train.json: {k} of 900 images read into memory" for k in (11, 21)]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 @pytest.mark.parametrize("done", [0, 37, 100])
 def test_progress_bar(width, done):

@@ -131,8 +131,8 @@ def build_trainer(
         notify(f"freeze: {frozen} parameter tensors are not trained")
     model = model.to(precision.device, memory_format=torch.channels_last)
 
-    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING, brief=brief)
-    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION, brief=brief)
+    store = open_store(train, config, config.imgsz, notify, fate=UNREADABLE_IN_TRAINING, brief=brief, show=emit)
+    val_store = open_store(val, config, config.imgsz, notify, fate=UNREADABLE_IN_EVALUATION, brief=brief, show=emit)
     loader = TrainLoader(
         store, labels, config, batch=config.batch, seed=config.seed, workers=workers, rank=world.rank, ranks=world.size,
         timeout=config.worker_timeout, stride=stride, feeder=open_feeder(store, labels, precision.device, notify),

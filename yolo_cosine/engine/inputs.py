@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ import cv2
 import torch
 
 import yolo_cosine
+from yolo_cosine import events
 from yolo_cosine.config.schema import AugmentConfig, DataConfig
 from yolo_cosine.data.cache import ImageStore, decoded_bytes
 from yolo_cosine.data.feeder import Feeder
@@ -28,7 +30,7 @@ from yolo_cosine.processor import available_cores
 
 Notify = Callable[[str, bool], None]  # text, whether it is a warning
 
-_TELL_EVERY = 10.0  # seconds between two words on how far the reading is
+_SHOW_EVERY = 0.1  # seconds between two words on how far the reading is
 
 
 def resolve_workers(workers: int | str, device: torch.device) -> int:
@@ -44,28 +46,30 @@ def _cores() -> int:
 
 
 def open_store(
-    index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str, brief: bool = False
-) -> ImageStore:
+    index: Index, config: DataConfig, size: int, notify: Notify, *, fate: str, brief: bool = False,
+    show: Callable[[events.Reading], None] = lambda event: None,
+) -> ImageStore:  # fmt: skip
     """Decode a split at `size` pixels, into memory or a file as `config.cache` says, and name what cannot be read.
 
     Args:
         fate: what becomes of an image that cannot be read: UNREADABLE_IN_TRAINING or UNREADABLE_IN_EVALUATION.
         brief: whether images are looked at about once, so that a file of them is not worth writing; one that is there is
             used.
+        show: told how far the reading is.
 
     Raises:
         UserError: if not one image can be read, or the folder for the file cannot be made.
         TrainingFailed: if the disk does not answer, or fails for one image after another.
     """
-    told, folder = time.monotonic(), images_folder(config)
+    shown, folder = -math.inf, images_folder(config)
     cache = _cache(index, config, size, notify, brief) if config.cache == "auto" else config.cache
     place = folder if cache == "disk" else "memory"
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _TELL_EVERY:
-            told = time.monotonic()
-            notify(f"{index.source}: {done:,} of {total:,} images read into {place}", False)
+        nonlocal shown
+        if time.monotonic() - shown >= _SHOW_EVERY or done == total:
+            shown = time.monotonic()
+            show(events.Reading(index.source, done, total, str(place)))
 
     store = ImageStore(
         index, size, cache, _cores(), progress, folder=folder, fate=fate, timeout=config.worker_timeout,
@@ -106,7 +110,7 @@ def _free_disk(folder: Path) -> int:
 
 
 def augments(device: torch.device) -> bool:
-    """Whether images are augmented on the device that trains. A CPU has OpenCV do it, which is cheaper there."""
+    """Whether images are augmented by tensors on the device that trains. In C, or by OpenCV, it is cheaper on a CPU."""
     return device.type != "cpu"
 
 
@@ -131,6 +135,6 @@ def share_batches(loader: TrainLoader, folder: Path, print_of_data: Print) -> No
     augment = {key: getattr(loader.augment, key) for key in AugmentConfig.model_fields}
     name = digest(
         data=print_of_data, folder=loader.store.index.root, size=loader.store.size, seed=loader.seed, batch=loader.batch, rank=loader.rank, ranks=loader.ranks,
-        augment=augment, version=yolo_cosine.__version__, opencv=cv2.__version__,
+        augment=augment, version=yolo_cosine.__version__, opencv=cv2.__version__, kernel=loader.kernel,
     )  # fmt: skip
     loader.shared = SharedBatches(folder, name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from yolo_cosine import events
 from yolo_cosine.config.schema import ValConfig
 from yolo_cosine.data.cache import UNREADABLE_IN_EVALUATION
 from yolo_cosine.data.dataset import open_dataset
@@ -20,12 +22,18 @@ from yolo_cosine.model.weights import read_checkpoint
 
 
 def evaluate_checkpoint(
-    weights: str, config: ValConfig, split: str, sized: bool, notify: Notify
+    weights: str,
+    config: ValConfig,
+    split: str,
+    sized: bool,
+    notify: Notify,
+    show: Callable[[events.Reading], None],
 ) -> tuple[Index, Report, Detections]:
     """Evaluate the checkpoint `weights` on a split of `config.data`.
 
     Args:
         notify: told what is wrong with the data.
+        show: told how far the reading of images is.
         sized: whether to take `config.imgsz`; else the size that the checkpoint was trained at.
 
     Raises:
@@ -43,7 +51,7 @@ def evaluate_checkpoint(
         notify(note, True)
     columns = class_columns(tuple(model.names.values()), data.names, weights)
     size = config.imgsz if sized or trained_size is None else trained_size
-    store = open_store(index, config, size, notify, fate=UNREADABLE_IN_EVALUATION, brief=True)
+    store = open_store(index, config, size, notify, fate=UNREADABLE_IN_EVALUATION, brief=True, show=show)
     model = model.to(device)
     found = detect(
         model, store, config, batch=config.batch, workers=workers, precision=precision, timeout=config.worker_timeout,

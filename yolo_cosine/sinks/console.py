@@ -18,6 +18,7 @@ from yolo_cosine.sinks import console_text
 # What does not come between an epoch and its evaluation.
 _GOING_ON = events.StepDone | events.EpochDone | events.Rewound | events.Replanned | events.RunEnded
 _PLAIN_INTERVAL = 30.0  # seconds between two progress lines where there is no terminal
+_READING_INTERVAL = 10.0  # the same while images are read
 
 
 class ConsoleSink:
@@ -36,6 +37,7 @@ class ConsoleSink:
             self._console = None
         self._blocks = "━─" if (getattr(self._stream, "encoding", None) or "").lower().startswith("utf") else "#-"
         self._live: Live | None = None
+        self._reading: tuple[events.Reading, float] | None = None  # and since when
         self._start: events.RunStarted | None = None
         self._started = 0.0  # on the monotonic clock, as all times here
         self._epoch_done: events.EpochDone | None = None  # waits for its evaluation, to share a line with it
@@ -51,6 +53,8 @@ class ConsoleSink:
         if isinstance(event, _GOING_ON):
             self._finish_epoch()  # whose evaluation, if one was due, has been
         match event:
+            case events.Reading():
+                self._read(event)
             case events.RunStarted():
                 self._begin(event)
             case events.StepDone():
@@ -113,12 +117,21 @@ class ConsoleSink:
         self._begin_epoch(self._started)
         self._say(console_text.start_block(event, self._width))
         self._say("\n" + console_text.table_header(event), "bold")
-        if self._console is not None:
-            self._live = Live(
-                console=self._console, get_renderable=self._status, refresh_per_second=4, transient=True,
-                redirect_stdout=False, redirect_stderr=False,
-            )  # fmt: skip
-            self._live.start()
+        self._start_live()
+
+    def _read(self, event: events.Reading) -> None:
+        now = time.monotonic()
+        if self._reading is None:
+            self._told = now
+            self._start_live()
+        since = self._reading[1] if self._reading is not None else now
+        self._reading = event, since
+        if event.done >= event.total:
+            self._stop_live()
+            self._reading = None
+        elif self._console is None and now - self._told >= _READING_INTERVAL:
+            self._told = now
+            self._say(console_text.reading_line(event))
 
     def _begin_epoch(self, now: float) -> None:
         self._epoch_from, self._images, self._steps = now, 0, 0
@@ -175,8 +188,13 @@ class ConsoleSink:
     def _status(self) -> Text:
         """The live line. Rich asks for it from a thread of its own, some times a second."""
         now = time.monotonic()
-        evaluating = self._evaluating  # read once: the other thread may clear it meanwhile
-        if evaluating is not None:
+        evaluating, reading = self._evaluating, self._reading  # read once: the other thread may clear them meanwhile
+        if reading is not None:
+            event, since = reading
+            line = console_text.reading_bar(event, now - since, self._width, self._blocks)
+        elif self._start is None:
+            line = ""
+        elif evaluating is not None:
             event, since = evaluating
             line = (
                 f"evaluating {event.images:,} images after epoch {event.epoch + 1}, {console_text.clock(now - since)}"
@@ -184,6 +202,14 @@ class ConsoleSink:
         else:
             line = console_text.progress_bar(self._progress(now), self._width, self._blocks)
         return Text(line[: self._width], no_wrap=True, overflow="crop", style="cyan")
+
+    def _start_live(self) -> None:
+        if self._console is not None and self._live is None:
+            self._live = Live(
+                console=self._console, get_renderable=self._status, refresh_per_second=4, transient=True,
+                redirect_stdout=False, redirect_stderr=False,
+            )  # fmt: skip
+            self._live.start()
 
     def _stop_live(self) -> None:
         if self._live is not None:

@@ -218,6 +218,30 @@ class Progress:
         return f"{speed(self.images_per_second)} img/s" if self.images_per_second is not None else ""
 
 
+def reading_line(at: events.Reading) -> str:
+    """How far the reading of images is, in words; for logs and files."""
+    return f"{at.source}: {at.done:,} of {at.total:,} images read into {at.place}"
+
+
+def reading_bar(at: events.Reading, seconds: float, width: int, blocks: str = "━─") -> str:
+    """The same as one line of at most `width` columns.
+
+    Args:
+        seconds: since it began.
+    """
+    share = at.done / at.total
+    left = f"  {clock(seconds * (at.total - at.done) / at.done)} left" if at.done and seconds >= 1 else ""
+    end = f" {share:4.0%}  {at.done:,} of {at.total:,} images{left}"
+    start = "reading images "
+    bar = _bar(share, max(min(width - len(start) - len(end), 40), 0), blocks)
+    return (start + bar + end)[:width]
+
+
+def _bar(share: float, length: int, blocks: str) -> str:
+    filled = round(share * length)
+    return blocks[0] * filled + blocks[1] * (length - filled)
+
+
 def progress_line(at: Progress) -> str:
     """Where an epoch is, in words; for logs and files."""
     parts = [f"epoch {at.epoch}, step {at.done} of {at.steps}", at.shown_losses, f"lr {rate(at.lr)}"]
@@ -240,6 +264,4 @@ def progress_bar(at: Progress, width: int, blocks: str = "━─") -> str:
         bar = width - len(f"{at.epoch}  {share:4.0%}  {rest}")
         if bar >= 6:
             break
-    bar = max(min(bar, 40), 0)
-    filled = round(share * bar)
-    return f"{at.epoch} {blocks[0] * filled}{blocks[1] * (bar - filled)} {share:4.0%}  {rest}"[:width]
+    return f"{at.epoch} {_bar(share, max(min(bar, 40), 0), blocks)} {share:4.0%}  {rest}"[:width]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from yolo_cosine.events import Event, Incident, Notice, RunStarted, Sink
+from yolo_cosine.events import Event, Incident, Notice, Reading, RunStarted, Sink
 
 
 class SinkHub:
@@ -32,7 +32,7 @@ class SinkHub:
         """Pass `event` to every sink that still works."""
         if isinstance(event, RunStarted):
             self._before_start, self._step = None, event.start_step
-        if self._before_start is not None:
+        if self._before_start is not None and not isinstance(event, Reading):
             self._before_start.append(event)
         step = getattr(event, "step", None)
         self._step = self._step if step is None else step
