@@ -46,7 +46,7 @@ def load(name: str, *flags: str) -> ctypes.CDLL | None:
                 return ctypes.CDLL(str(library))
         _compile([compiler, *flags], source, library)
         return ctypes.CDLL(str(library))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home folder
         return None
 
 

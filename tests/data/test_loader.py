@@ -31,6 +31,14 @@ def same(a, b):
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(params=[True, False], ids=["kernel", "OpenCV"])
+def kernel(request, monkeypatch):
+    """Whether the images are made in C, where that can be compiled, or by OpenCV."""
+    if not request.param:
+        monkeypatch.setattr("yolo_cosine.data.loader.can_augment", lambda: False)
+
+
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(
     ("workers", "cache", "between"),
     [(1, "none", 0), (3, "ram", 0), (8, "none", 0), (1, "ram", 1), (1, "ram", 3), (1, "ram", 9)],

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -185,6 +186,35 @@ def test_what_is_trained_and_evaluated_on_is_the_same(index, folder):
         assert all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True))
     one, other = (list(eval_batches(store, batch=4, stride=32, workers=1)) for store in (ram, disk))
     assert all(torch.equal(a.images, b.images) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_a_disk_that_does_not_answer_is_noticed_in_training(index, folder, monkeypatch, for_good):
+    """The file may lie on another machine, and who makes the images between two steps cannot be given up."""
+    store, release, hung, told = opened(index, folder), threading.Event(), [], []
+    keys = {"batch": 4, "seed": 3, "workers": 1, "between": 2}
+    expected = list(TrainLoader(store, trainable_boxes(index), AugmentConfig(), **keys).epoch(0))
+    readable = store.readable
+
+    def hangs(i):
+        if i == 8 and (for_good or not hung):
+            hung.append(i)
+            release.wait(60)
+        return readable(i)
+
+    monkeypatch.setattr(store, "readable", hangs)
+    train = TrainLoader(store, trainable_boxes(index), AugmentConfig(), timeout=0.5, **keys)
+    train.tell = told.append
+    try:
+        if for_good:
+            with pytest.raises(TrainingFailed, match=r"images .*\b8\.png.* \(folder .*worker_timeout"):
+                list(train.epoch(0))
+        else:
+            got = list(train.epoch(0))
+            assert all(torch.equal(a.images, b.images) for a, b in zip(expected, got, strict=True))
+    finally:
+        release.set()
+    assert len(told) == 1 and "8.png" in told[0]
 
 
 SPOILT = {

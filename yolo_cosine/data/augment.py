@@ -1,4 +1,7 @@
-"""Training images: mosaic, affine or perspective, mixing, colour, flips. OpenCV applies the sampled parameters on the CPU.
+"""Training images: mosaic, affine or perspective, mixing, colour, flips, by OpenCV, one image after another.
+
+Here is what `host_augment.py` and `device_augment.py` have to come to, and what a CPU does where the kernel of the former
+cannot be compiled.
 
 Geometry is one 3x3 matrix for each tile of an image, from the pixels of the resized photograph to those of the
 output, so pixels and boxes cannot part. The operations, their order and the rule for which boxes stay are those of

@@ -150,6 +150,11 @@ class ImageStore:
                 self._images.append(image)
                 progress(len(self._images), len(index))
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the images lie in a file, and come to memory when they are looked at."""
+        return isinstance(self._images, MappedImages)
+
     def untold(self) -> list[int]:
         """The unreadable images that no earlier call returned, in order: each is for its caller to name, once."""
         new = sorted(self.unreadable - self._told)

@@ -80,7 +80,7 @@ static inline void locate(Piece *restrict p, const Image *of, int first, int row
         quarter = y < first_y ? SEVERAL : quarter;
         quarter = x + 1 >= end_x ? SEVERAL : quarter;
         quarter = y + 1 >= end_y ? SEVERAL : quarter;
-        /* a word reaches a byte past its pixel, which may be past the photograph after its last one */
+        /* a word reaches two bytes past its pixels, which may be past the photograph after its last one */
         const int not_last = x + 2 >= end_x ? SEVERAL : quarter;
         quarter = y + 2 >= end_y ? not_last : quarter;
         /* beside the photograph, and not at the quarter's end, where another one begins */

@@ -77,7 +77,7 @@ def augment_batch(store: ImageStore, labels: TrainableBoxes, params: AugmentPara
             images[k, y1:y2, x1:x2] = next(others)[y1:y2, x1:x2]
         if coloured:
             _call("recolour", told, count, ctypes.c_long(size * size), images, threads)
-    return {"images": images[:count], **vars(made.boxes)}
+    return {"images": images[:count].copy() if mixed else images, **vars(made.boxes)}  # not what was mixed in
 
 
 def _call(name: str, told: np.ndarray, count: int, *rest: object) -> None:

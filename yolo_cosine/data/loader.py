@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -163,7 +164,11 @@ class TrainLoader:
 
         jobs = range(first * self.batch, len(self) * self.batch, self.batch)
         if self.between and self.feeder is None:
-            yield from map(make, jobs)
+            for start in jobs:
+                if self.kernel and self.store.mapped:
+                    read = {"describe": describe, "timeout": self.timeout, "tell": self.tell}
+                    list(ahead(lambda start: self._read(sample(start)[1]), [start], 1, **read))
+                yield make(start)
             return
         workers, waiting = self.workers, None
         if self.feeder is not None:
@@ -172,6 +177,11 @@ class TrainLoader:
             waiting = self.feeder.waiting(workers, rows)
         made = ahead(make, jobs, workers, describe=describe, timeout=self.timeout, tell=self.tell, waiting=waiting)
         yield from made if self.feeder is None else self.feeder.feed(made)
+
+    def _read(self, params: AugmentParams) -> None:
+        """Have the photographs of a batch in memory: a thread that waits for a disk can be given up, a kernel cannot."""
+        for i in np.unique(params.images()).tolist():
+            self.store.readable(i)[1].reshape(-1)[:: mmap.PAGESIZE].max(initial=0)
 
 
 def _named(index: Index, images: Iterable[int]) -> str:

@@ -39,7 +39,7 @@ def describe_environment(
         "precision": precision.name,
         "fused norms": str(fused_norms),
         "compile": compiled,
-        "augmentation": device.type if on_gpu else "kernel" if kernel else "OpenCV",
+        "augmentation": "kernel" if kernel else "OpenCV" if device.type == "cpu" else device.type,
         # sums are split among them, and so rounded in another order
         "threads": "any" if on_gpu else str(torch.get_num_threads()),
         "processes": str(world.size),
