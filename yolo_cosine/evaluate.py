@@ -114,15 +114,11 @@ def _rows(
 
 def _in_image_pixels(results: list[torch.Tensor], item: EvalBatch, index: Index) -> np.ndarray:
     """(K, 7) float64: image, x, y, width, height, score, label. Boxes are clipped to their image."""
-    rows = []
-    for k, result in enumerate(results):
-        values = result.numpy().astype(np.float64)
-        corners = (values[:, :4] - np.tile(item.pad[k], 2)) / np.tile(item.gain[k], 2)
-        limit = np.tile(index.sizes[item.indices[k]], 2)
-        corners = np.clip(corners, 0, limit)
-        image = np.full((len(values), 1), item.indices[k])
-        rows.append(np.hstack((image, corners[:, :2], corners[:, 2:] - corners[:, :2], values[:, 4:6])))
-    return np.concatenate(rows)
+    of = np.repeat(np.arange(len(results)), [len(result) for result in results])
+    values = torch.cat(results).numpy().astype(np.float64)
+    corners = (values[:, :4] - np.tile(item.pad[of], 2)) / np.tile(item.gain[of], 2)
+    corners = np.clip(corners, 0, np.tile(index.sizes[item.indices[of]], 2))
+    return np.hstack((item.indices[of, None], corners[:, :2], corners[:, 2:] - corners[:, :2], values[:, 4:6]))
 
 
 def ground_truth(index: Index) -> COCO:
@@ -221,19 +217,17 @@ def _best_f1(precision: np.ndarray, scores: np.ndarray, recall: np.ndarray) -> t
     """Mean precision and recall at the confidence with the best mean F1. (R, C) precision and scores, (R,) recall."""
     present = (precision > -1).all(0)
     precision, scores = precision[:, present], scores[:, present]
-    if not present.any() or not (precision > 0).any():
+    if not (precision > 0).any():
         return 0.0, 0.0
-    best = (-1.0, 0.0, 0.0)
-    for confidence in np.unique(scores[precision > 0]):
-        reached = (scores >= confidence) & (precision > 0)  # recall points that are found at this confidence
-        last = np.where(reached.any(0), len(recall) - 1 - reached[::-1].argmax(0), -1)
-        columns = np.arange(precision.shape[1])
-        p = np.where(last >= 0, precision[last, columns], 0.0)
-        r = np.where(last >= 0, recall[last], 0.0)
-        f1 = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=p + r > 0).mean()
-        if f1 > best[0]:
-            best = (float(f1), float(p.mean()), float(r.mean()))
-    return best[1], best[2]
+    confidences = np.unique(scores[precision > 0])
+    # of a class, the best score at a recall and beyond: it falls with recall, so where it meets a confidence can be searched
+    beyond = np.maximum.accumulate(np.where(precision > 0, scores, -np.inf)[::-1])[::-1]
+    last = np.stack([np.searchsorted(-column, -confidences, side="right") for column in beyond.T], 1) - 1
+    p = np.where(last >= 0, precision[last, np.arange(precision.shape[1])], 0.0)
+    r = np.where(last >= 0, recall[last], 0.0)
+    f1 = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=p + r > 0).mean(1)
+    best = f1.argmax()
+    return float(p[best].mean()), float(r[best].mean())
 
 
 def write_predictions(path: Path, index: Index, found: Detections) -> None:
