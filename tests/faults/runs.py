@@ -23,7 +23,7 @@ from yolo_cosine.sinks.jsonl import read_records
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STEPS = EPOCHS * STEPS_PER_EPOCH
 # nominal_batch: a checkpoint after an odd step has gradients in it. conf, lr0, seed and the weights below: mAP50-95 is
-# more than 0, best after the second of three epochs, so that the best and the last weights are not the same.
+# more than 0, and best after the second or first of three epochs, so that the best and the last weights are not the same.
 KEYS = {
     "imgsz": 64, "batch": 8, "nominal_batch": 16, "epochs": EPOCHS, "warmup_epochs": 0.5,
     "lr0": 0.1, "lrf": 0.5, "seed": 1, "conf": 0.0, "close_mosaic": 1, "log_every": 2, "workers": 1, "runs": "runs",
