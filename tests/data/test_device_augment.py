@@ -63,6 +63,11 @@ def some_boxes():
     return TrainableBoxes(np.concatenate(([0], counts.cumsum())), xyxy.astype(np.float32), classes, crowd, ())
 
 
+any_augmentation = given(
+    epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
+    more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
+)  # fmt: skip
+
 STORE, LABELS = Store(), some_boxes()
 SENDING = Feeder(STORE, LABELS, CPU)
 RESIDENT = Feeder(STORE, LABELS, CPU, make_resident(STORE, CPU, 10**9))
@@ -139,10 +144,7 @@ def test_the_kernel_and_a_device_compute_alike(keys):
 
 @needs_kernel
 @settings(max_examples=25, deadline=None)
-@given(
-    epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
-    more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
-)  # fmt: skip
+@any_augmentation
 def test_a_batch_of_the_kernel_is_one_image_after_another(epoch, perspective, mosaic, more):
     """The boxes are the same, and so is what is on an image whatever it is made with."""
     params = sampled(AugmentConfig(mosaic=mosaic, perspective=perspective, **more), epoch)
@@ -186,10 +188,7 @@ print("well")
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
-    more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
-)  # fmt: skip
+@any_augmentation
 def test_parts_of_photographs_are_as_good_as_all_of_them(epoch, perspective, mosaic, more):
     """What is sent shows the same as what is on the device as a whole, to the last bit."""
     config = AugmentConfig(mosaic=mosaic, perspective=perspective, **more)
@@ -202,10 +201,7 @@ def test_parts_of_photographs_are_as_good_as_all_of_them(epoch, perspective, mos
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    epoch=st.integers(0, 10**6), perspective=st.sampled_from([0.0, 0.001]), mosaic=st.sampled_from([0.0, 0.5, 1.0]),
-    more=st.sampled_from([{}, WILD, MIXED, {**WILD, **MIXED}]),
-)  # fmt: skip
+@any_augmentation
 def test_the_boxes_are_those_of_one_image_after_another(epoch, perspective, mosaic, more):
     config = AugmentConfig(mosaic=mosaic, perspective=perspective, **more)
     params = sampled(config, epoch)

@@ -28,10 +28,12 @@ def test_a_damaged_run_goes_on_from_the_checkpoint_before(lab):
 
 
 def test_a_full_disk_gets_room_again(lab):
-    tally = campaigns.full_disks(lab, Random(0), 1)
-    assert not tally.failures, str(tally)
-    if not tally.counts["told that the disk is full"]:
-        pytest.skip("the run was over before its disk was full")
+    for seed in range(5):  # on a fast machine a run may be over before its disk is full
+        tally = campaigns.full_disks(lab, Random(seed), 1)
+        assert not tally.failures, str(tally)
+        if tally.counts["told that the disk is full"]:
+            break
+    assert tally.counts["told that the disk is full"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
