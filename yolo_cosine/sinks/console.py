@@ -121,10 +121,10 @@ class ConsoleSink:
 
     def _read(self, event: events.Reading) -> None:
         now = time.monotonic()
+        since = now if self._reading is None else self._reading[1]
         if self._reading is None:
             self._told = now
             self._start_live()
-        since = self._reading[1] if self._reading is not None else now
         self._reading = event, since
         if event.done >= event.total:
             self._stop_live()
